@@ -1,0 +1,389 @@
+/*
+ * visatb.h - the public interface, and the specification, of libvisatb
+ * ====================================================================
+ *
+ * VisATB (arXiv 2403.04343) balances the tasks of a visual-instruction mix. It measures from validation
+ * scores how much each task helps the others (contribution) and how hard it is (difficulty), turns both into
+ * one weight per task, and trains with VITW: a cross-entropy whose every token is weighted by its task.
+ *
+ * The data goes one way, and this header follows it:
+ *
+ *   1. version, status, errors     visatb_version  visatb_status_string  visatb_last_error
+ *   2. files                       visatb_scores_read -> visatb_weights_compute -> visatb_weights_write
+ *                                  visatb_weights_read    visatb_evaluation_compute
+ *   3. mathematics on arrays       visatb_contribution  visatb_difficulty  visatb_balance_weights
+ *                                  visatb_improvement
+ *   4. the loss                    visatb_vitw_loss
+ *
+ * Rules that hold for every function
+ * ----------------------------------
+ * - A function returns a visatb_status; results come only through out-parameters, which are untouched on
+ *   failure. (The few that return a string or nothing cannot fail.)
+ * - Nothing here exits, aborts or prints. After a failure visatb_last_error() says which argument, which
+ *   value, and what would be right.
+ * - The caller owns every array. What a handle returns by `const char **` is owned by the handle.
+ * - Matrices are row-major. Scores and weights are double; a trainer's task weights are float.
+ * - Every function may be called from several threads at once. A handle may be read by several threads, but
+ *   must not be destroyed while another uses it. There is no global state but the thread-local error.
+ * - Structs that carry arguments begin with `size`. Start from their initialiser macro, so that code
+ *   compiled against this version keeps working with a later library, which adds fields at the end.
+ */
+#ifndef VISATB_H
+#define VISATB_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define VISATB_VERSION_MAJOR 0
+#define VISATB_VERSION_MINOR 1
+#define VISATB_VERSION_PATCH 0
+
+#if defined(__GNUC__)
+#define VISATB_API __attribute__((visibility("default")))
+#else
+#define VISATB_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ------------------------------------------------------------------------------------------------------
+ * 1. Version, status, errors
+ * ------------------------------------------------------------------------------------------------------ */
+
+/* What a call came to. The values never change. */
+typedef enum visatb_status {
+    VISATB_OK = 0,
+    VISATB_ERROR_ARGUMENT = 1,    /* an argument is wrong: a programming error of the caller */
+    VISATB_ERROR_DATA = 2,        /* a file or the scores in it are wrong or cannot carry weights */
+    VISATB_ERROR_MEMORY = 3,      /* the host's memory is exhausted */
+    VISATB_ERROR_IO = 4,          /* a file cannot be read or written */
+    VISATB_ERROR_UNSUPPORTED = 5, /* this build or this version does not have it */
+} visatb_status;
+
+/* "0.1.0"; a static string. */
+VISATB_API const char *visatb_version(void);
+
+/* What this library was built with, as lines of "key: value"; a static string. */
+VISATB_API const char *visatb_build_info(void);
+
+/* A short English name of the status, "unknown status" for any other value; a static string. */
+VISATB_API const char *visatb_status_string(visatb_status status);
+
+/* The message of this thread's last failed call; "" before any. Valid until the thread's next failed call. */
+VISATB_API const char *visatb_last_error(void);
+
+/* Where in a JSON file that failure lies, as "runs.mini.vqa.em"; "" where it lies in no file. Same lifetime.
+ */
+VISATB_API const char *visatb_last_error_path(void);
+
+/* ------------------------------------------------------------------------------------------------------
+ * 2. Files: scores in, weights out
+ *
+ * These functions need a library built with JSON (see visatb_build_info); without it they return
+ * VISATB_ERROR_UNSUPPORTED. docs/formats.md describes the files. A message about a file reads
+ * "scores.json: runs.with_mini.vqa.caption.cider: missing": the file, the JSON path, what is wrong.
+ * ------------------------------------------------------------------------------------------------------ */
+
+/* The runs whose validation scores are compared (docs/formats.md). The values never change. */
+typedef enum visatb_form {
+    VISATB_FORM_OF_FILE = 0, /* what the scores file says */
+    VISATB_FORM_FULL = 1,    /* Eq. 3 and 6: mini, and unit + mini */
+    VISATB_FORM_SIMPLE = 2,  /* Eq. 10 and 11: base, unit alone, its mini subset alone */
+    VISATB_FORM_PRECISE = 3, /* Eq. 3 for contribution, Eq. 12 for difficulty */
+} visatb_form;
+
+/* Validation scores: a checked scores.json. */
+typedef struct visatb_scores visatb_scores;
+
+/* One weight per task, with everything it was made from: a weights.json. */
+typedef struct visatb_weights visatb_weights;
+
+/* A comparison of methods by Eq. 9. */
+typedef struct visatb_evaluation visatb_evaluation;
+
+/* Reads a scores file.
+ *   path    the file
+ *   scores  out: the scores; destroy with visatb_scores_destroy
+ * Errors: IO (cannot be read), DATA (what the file says is wrong). Scores that are missing for the form in
+ * use are found by visatb_weights_compute, which knows the form. */
+VISATB_API visatb_status visatb_scores_read(const char *path, visatb_scores **scores);
+
+/* The same from memory.
+ *   text    length bytes of UTF-8 JSON; need not end in NUL, is not kept
+ *   name    how messages call it, for example "scores.json" */
+VISATB_API visatb_status visatb_scores_parse(const char *text, size_t length, const char *name,
+                                             visatb_scores **scores);
+
+/* Frees the scores; NULL is fine. */
+VISATB_API void visatb_scores_destroy(visatb_scores *scores);
+
+/* What wins over the scores file. Start from VISATB_WEIGHTS_OPTIONS_INIT. */
+typedef struct visatb_weights_options {
+    size_t size;
+    visatb_form form;
+    int32_t allow_negative_denominator; /* nonzero: let a task that its own training made worse through */
+    const double *temperature;          /* NULL: the file's; 0: automatic; else T > 0 */
+    const double *alphas;               /* NULL: the file's; else [3]: out, in, difficulty */
+    const char *scores_sha256;          /* NULL: hash the JSON text; else 64 hexadecimal digits to record, */
+                                        /* for scores that were converted from another file */
+} visatb_weights_options;
+
+#define VISATB_WEIGHTS_OPTIONS_INIT                                                                          \
+    { .size = sizeof(visatb_weights_options) }
+
+/* Computes the weights (Eq. 3 to 8, 10 to 12).
+ *   options  NULL: all from the file
+ *   weights  out; destroy with visatb_weights_destroy
+ * Errors: ARGUMENT, DATA (a score missing for the form, a denominator that is zero or has the wrong sign, a
+ * score <= 0 where difficulty divides, no temperature that fits). Cost: O(units * metrics). */
+VISATB_API visatb_status visatb_weights_compute(const visatb_scores *scores,
+                                                const visatb_weights_options *options,
+                                                visatb_weights **weights);
+
+/* Frees the weights and every string taken from them; NULL is fine. */
+VISATB_API void visatb_weights_destroy(visatb_weights *weights);
+
+/* The number of tasks, fixed-weight ones included. */
+VISATB_API visatb_status visatb_weights_count(const visatb_weights *weights, size_t *tasks);
+
+/* The name and weight of task `task` in [0, count), in the order of the file. Either out may be NULL. */
+VISATB_API visatb_status visatb_weights_task(const visatb_weights *weights, size_t task, const char **name,
+                                             double *weight);
+
+/* The number of warnings: things that are allowed but weaken the result. */
+VISATB_API visatb_status visatb_weights_warning_count(const visatb_weights *weights, size_t *warnings);
+
+/* Warning `warning` in [0, count): a code such as "negative_contribution", the JSON path, the sentence. Each
+ * out may be NULL. */
+VISATB_API visatb_status visatb_weights_warning(const visatb_weights *weights, size_t warning,
+                                                const char **code, const char **path, const char **message);
+
+/* The text of weights.json, NUL-terminated; length (may be NULL) excludes the NUL. */
+VISATB_API visatb_status visatb_weights_json(const visatb_weights *weights, const char **text,
+                                             size_t *length);
+
+/* Writes weights.json. The file appears whole or not at all: it is written beside the path and renamed. */
+VISATB_API visatb_status visatb_weights_write(const visatb_weights *weights, const char *path);
+
+/* Reads a weights file for a trainer, by name, in the trainer's own order of tasks.
+ *   tasks    how many
+ *   names    [tasks]; each must be in the file; the file may hold more
+ *   weights  out [tasks]: names[i]'s weight, for visatb_vitw_loss
+ * Errors: IO, DATA (a bad file, a name that is not in it). */
+VISATB_API visatb_status visatb_weights_read(const char *path, size_t tasks, const char *const *names,
+                                             float *weights);
+
+/* The same from memory; text, length and name as in visatb_scores_parse. */
+VISATB_API visatb_status visatb_weights_parse(const char *text, size_t length, const char *name, size_t tasks,
+                                              const char *const *names, float *weights);
+
+/* Compares methods from a results.json (Eq. 9): dI, dE and dI_zero in percent.
+ *   text, length, name   as in visatb_scores_parse
+ *   baseline             NULL: the file's
+ *   evaluation           out; destroy with visatb_evaluation_destroy
+ * Errors: DATA (also a baseline score <= 0). */
+VISATB_API visatb_status visatb_evaluation_compute(const char *text, size_t length, const char *name,
+                                                   const char *baseline, visatb_evaluation **evaluation);
+
+/* The comparison as JSON text, NUL-terminated; length (may be NULL) excludes the NUL. */
+VISATB_API visatb_status visatb_evaluation_json(const visatb_evaluation *evaluation, const char **text,
+                                                size_t *length);
+
+/* Frees the evaluation; NULL is fine. */
+VISATB_API void visatb_evaluation_destroy(visatb_evaluation *evaluation);
+
+/* ------------------------------------------------------------------------------------------------------
+ * 3. The mathematics on plain arrays
+ *
+ * A *unit* is what is weighted: a task, or a group of tasks. Paper: N units, V[j](run) the score of j.
+ * ------------------------------------------------------------------------------------------------------ */
+
+/* Which metric belongs to which task, and which task to which unit. VISATB_LAYOUT(n) is n units of one task
+ * with one higher-is-better metric each; fill the rest for groups or several metrics. */
+typedef struct visatb_layout {
+    size_t size;
+    size_t units;                   /* N >= 2 */
+    size_t tasks;                   /* 0: as many as units */
+    size_t metrics;                 /* 0: as many as tasks */
+    const size_t *task_unit;        /* [tasks], NULL: task t is unit t; every unit needs a task */
+    const size_t *metric_task;      /* [metrics], NULL: metric m is task m; every task needs a metric */
+    const uint8_t *lower_is_better; /* [metrics], NULL: none is */
+} visatb_layout;
+
+#define VISATB_LAYOUT(n)                                                                                     \
+    { .size = sizeof(visatb_layout), .units = (n) }
+
+/* Lets a denominator of the wrong sign through visatb_contribution. */
+#define VISATB_ALLOW_NEGATIVE_DENOMINATOR 1u
+
+/* Contribution (Eq. 3 with baseline = V(mini), trained = V(i+mini); Eq. 10 with V(base), V(i)).
+ *   trained       [units, metrics]: trained[i, m] is metric m after training on unit i
+ *   baseline      [metrics]
+ *   flags         0 or VISATB_ALLOW_NEGATIVE_DENOMINATOR
+ *   contribution  out [units, units]: C[i -> j], diagonal 1; metrics are averaged within a task, then
+ *                 tasks within a unit, after each was normalised
+ * Errors: ARGUMENT (NULL, NaN, infinity, a layout that does not fit), DATA (a denominator that is zero, below
+ * 1e-9 of its larger term, or of the wrong sign). */
+VISATB_API visatb_status visatb_contribution(const visatb_layout *layout, const double *trained,
+                                             const double *baseline, uint32_t flags, double *contribution);
+
+/* Outward and inward contribution (Eq. 4 and 5): means over the other units.
+ *   contribution  [units, units], units >= 2
+ *   outward       out [units]: mean over j != i of C[i -> j]
+ *   inward        out [units]: mean over j != i of C[j -> i] */
+VISATB_API visatb_status visatb_contribution_means(size_t units, const double *contribution, double *outward,
+                                                   double *inward);
+
+/* Difficulty (Eq. 6 with low = V(mini), high = V(i+mini); Eq. 11 and 12 with V(mini_i), V(i)): 1 - low/high,
+ * and 1 - high/low where lower is better.
+ *   low, high   [metrics]: each metric after little and after much training on its own unit, both > 0
+ *   difficulty  out [units]
+ * Errors: ARGUMENT, DATA (a score <= 0). */
+VISATB_API visatb_status visatb_difficulty(const visatb_layout *layout, const double *low, const double *high,
+                                           double *difficulty);
+
+/* N softmax(values / T) (Eq. 4, 5, 7): positive weights that sum to N.
+ *   values       [units], finite
+ *   temperature  T > 0, finite
+ *   weights      out [units]; may be `values` */
+VISATB_API visatb_status visatb_softmax_weights(size_t units, const double *values, double temperature,
+                                                double *weights);
+
+/* How the three weightings are combined. Start from VISATB_BALANCE_OPTIONS_INIT, the paper's values. */
+typedef struct visatb_balance_options {
+    size_t size;
+    double alpha_out; /* the alphas are >= 0 and sum to 1 within 0.02; they are scaled to exactly 1 */
+    double alpha_in;
+    double alpha_difficulty;
+    double temperature; /* 0: automatic, the lowest of 4, 2, 1, 0.5, 0.25, 0.125 that keeps every weight */
+                        /* within the range */
+    double range_low;   /* range_low <= 1 <= range_high */
+    double range_high;
+} visatb_balance_options;
+
+#define VISATB_BALANCE_OPTIONS_INIT                                                                          \
+    {                                                                                                        \
+        .size = sizeof(visatb_balance_options), .alpha_out = 0.25, .alpha_in = 0.25,                         \
+        .alpha_difficulty = 0.5, .range_low = 0.5, .range_high = 2.0                                         \
+    }
+
+/* The VisATB weights (Eq. 8): a_out N softmax(C_out/T) + a_in N softmax(-C_in/T) + a_D N softmax(D/T).
+ *   outward, inward, difficulty   [units], finite, units >= 2
+ *   options                       NULL: VISATB_BALANCE_OPTIONS_INIT
+ *   weights                       out [units], summing to N
+ *   components                    out [3, units] or NULL: the out, in and difficulty weightings
+ *   temperature                   out or NULL: the T that was used
+ * Errors: ARGUMENT, DATA (no temperature of the grid fits). */
+VISATB_API visatb_status visatb_balance_weights(size_t units, const double *outward, const double *inward,
+                                                const double *difficulty,
+                                                const visatb_balance_options *options, double *weights,
+                                                double *components, double *temperature);
+
+/* Improvement of one task over a baseline (Eq. 9, I_i): the mean over its metrics of (M_e - M_b) / M_b, with
+ * the sign turned where lower is better. A fraction, not percent.
+ *   scores, baseline   [metrics], metrics >= 1; every baseline > 0
+ *   lower_is_better    [metrics] or NULL: none is
+ * Errors: ARGUMENT, DATA (a baseline <= 0). */
+VISATB_API visatb_status visatb_improvement(size_t metrics, const double *scores, const double *baseline,
+                                            const uint8_t *lower_is_better, double *improvement);
+
+/* dI = 100 mean I_i and dE = 100 mean max(0, -I_i), in percent, over tasks >= 1. Either out may be NULL. */
+VISATB_API visatb_status visatb_improvement_summary(size_t tasks, const double *improvements,
+                                                    double *delta_improvement, double *delta_error);
+
+/* ------------------------------------------------------------------------------------------------------
+ * 4. The VITW loss
+ *
+ * Eq. 2: L = sum_t lambda[task(t)] nll(t) / D over the valid tokens t (label != ignore_index), where
+ * D = sum_t lambda[task(t)] runs over the valid tokens of the *whole optimiser step*: with gradient
+ * accumulation or several ranks, count it first and pass it as `denominator`.
+ * ------------------------------------------------------------------------------------------------------ */
+
+/* The type of logits and gradient. 0 is none, so that a forgotten field is an error. */
+typedef enum visatb_dtype {
+    VISATB_DTYPE_FLOAT32 = 1,
+    VISATB_DTYPE_BFLOAT16 = 2,
+    VISATB_DTYPE_FLOAT16 = 3,
+    VISATB_DTYPE_FLOAT64 = 4, /* CPU only: for checks by finite differences */
+} visatb_dtype;
+
+typedef enum visatb_reduction {
+    VISATB_REDUCTION_MEAN = 0, /* divide by the denominator */
+    VISATB_REDUCTION_SUM = 1,  /* do not divide */
+} visatb_reduction;
+
+/* What was wrong inside the data, where that is no error of the call. */
+typedef enum visatb_report_code {
+    VISATB_REPORT_OK = 0,
+    VISATB_REPORT_LOGITS = 1, /* a valid row holds NaN or +inf, or nothing but -inf */
+} visatb_report_code;
+
+typedef struct visatb_report {
+    int32_t code;          /* a visatb_report_code */
+    int32_t reserved;      /* 0 */
+    int64_t first_bad_row; /* the lowest row with that code; -1 without one */
+} visatb_report;
+
+/* The arguments of visatb_vitw_loss. Start from VISATB_VITW_LOSS_ARGS_INIT. "NULL: ..." marks what is
+ * optional; every pointer is to host memory. */
+typedef struct visatb_vitw_loss_args {
+    size_t size;
+
+    int64_t rows;  /* tokens, >= 0; with 0 the arrays may be NULL */
+    int64_t vocab; /* >= 1 */
+    int64_t tasks; /* >= 1 */
+
+    const void *logits;    /* [rows, vocab] of dtype; -inf is allowed */
+    int64_t logits_stride; /* elements from row to row, >= vocab; 0: vocab */
+    visatb_dtype dtype;
+    visatb_reduction reduction;
+
+    const int64_t *labels;     /* [rows]: ignore_index or in [0, vocab) */
+    const int32_t *task_ids;   /* [rows]: in [0, tasks); not read where the label is ignore_index */
+    const float *task_weights; /* [tasks]: lambda, finite and >= 0; 0 counts a task but does not train it */
+    int64_t ignore_index;      /* -100 */
+
+    const double *denominator; /* NULL: computed from these rows; else D > 0 of the whole step, or 0 if no */
+                               /* row has a weight. Not with VISATB_REDUCTION_SUM */
+    const float *grad_scale;   /* NULL: 1; else finite: multiplies the gradient before it is rounded */
+
+    double label_smoothing; /* 0: off; nothing else yet */
+    double softcap;         /* 0: off; nothing else yet */
+    double z_loss;          /* 0: off; nothing else yet */
+
+    double *loss;            /* out: L */
+    double *numerator;       /* out, NULL: no: sum lambda nll */
+    double *denominator_out; /* out, NULL: no: D, as given or computed */
+    void *gradient;          /* out, NULL: loss only: [rows, vocab] of dtype, grad_scale * dL/dlogits; */
+                             /* `logits` itself (same stride) for in place, else not overlapping */
+    int64_t gradient_stride; /* elements from row to row, >= vocab; 0: vocab */
+    float *row_nll;          /* out, NULL: no: [rows], 0 for ignored rows */
+    float *row_lse;          /* out, NULL: no: [rows] log-sum-exp, 0 for ignored rows */
+    double *task_nll;        /* out, NULL: no: [tasks] sums of nll, not weighted */
+    int64_t *task_tokens;    /* out, NULL: no: [tasks] numbers of valid tokens */
+    visatb_report *report;   /* out, NULL: no */
+} visatb_vitw_loss_args;
+
+#define VISATB_VITW_LOSS_ARGS_INIT                                                                           \
+    { .size = sizeof(visatb_vitw_loss_args), .ignore_index = -100 }
+
+/* The VITW loss (Eq. 2), forward and backward at once.
+ *
+ * Ignored rows and rows of weight 0 get an exact zero gradient, even over NaN logits; the latter still count
+ * in row_nll, task_nll and task_tokens. Without any weighted row the loss is 0. A valid row with bad logits
+ * is reported; if it has a weight, the loss and that row's gradient are NaN.
+ *
+ * The result has the same bits on every run. Sums are fp64. In place, a failed call leaves the logits as they
+ * were: every argument, and every label, task id and weight, is checked before anything is written.
+ *
+ * Errors: ARGUMENT (which argument, where in it, which value), UNSUPPORTED (an option that is not built yet).
+ */
+VISATB_API visatb_status visatb_vitw_loss(const visatb_vitw_loss_args *args);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* VISATB_H */
