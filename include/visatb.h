@@ -238,7 +238,8 @@ VISATB_API visatb_status visatb_contribution_means(size_t units, const double *c
 
 /* Difficulty (Eq. 6 with low = V(mini), high = V(i+mini); Eq. 11 and 12 with V(mini_i), V(i)): 1 - low/high,
  * and 1 - high/low where lower is better.
- *   low, high   [metrics]: each metric after little and after much training on its own unit, both > 0
+ *   low, high   [metrics]: each metric after little and after much training on its own unit; the one that
+ *               divides must be > 0
  *   difficulty  out [units]
  * Errors: ARGUMENT, DATA (a score <= 0). */
 VISATB_API visatb_status visatb_difficulty(const visatb_layout *layout, const double *low, const double *high,
