@@ -328,7 +328,7 @@ typedef struct visatb_report {
 } visatb_report;
 
 /* The arguments of visatb_vitw_loss. Start from VISATB_VITW_LOSS_ARGS_INIT. "NULL: ..." marks what is
- * optional; every pointer is to host memory. */
+ * optional; every pointer is to host memory, logits and gradient aligned to their element. */
 typedef struct visatb_vitw_loss_args {
     size_t size;
 

@@ -52,6 +52,12 @@ static visatb_status read_method(json_place *place, const results *data, const c
     return status == VISATB_OK ? score_set_require(place, object, &data->list, needs, 0) : status;
 }
 
+/* The baseline in use, or the one that the file names. */
+static bool is_baseline(const results *data, const char *name) {
+    const char *const of_file = json_string_value(json_object_get(data->root, "baseline"));
+    return strcmp(name, data->baseline_name) == 0 || (of_file && strcmp(name, of_file) == 0);
+}
+
 static bool has_zero_shot_scores(const results *data, const json_t *method) {
     for (size_t t = 0; t < data->list.task_count; t++) {
         const task *const member = &data->list.tasks[t];
@@ -170,7 +176,7 @@ static visatb_status evaluate_method(json_place *place, results *data, const cha
     visatb_status status = read_method(place, data, name, is_trained, data->scores);
     const json_t *const object = json_object_get(data->methods, name);
     /* A baseline that trains each task alone has no single model to ask zero-shot questions. */
-    const bool excused = strcmp(name, data->baseline_name) == 0 && !has_zero_shot_scores(data, object);
+    const bool excused = is_baseline(data, name) && !has_zero_shot_scores(data, object);
     const bool with_zero_shot = count_tasks(&data->list, is_zero_shot) > 0 && !excused;
     if (status == VISATB_OK && with_zero_shot)
         status = score_set_require(place, object, &data->list, is_zero_shot, 0);

@@ -25,6 +25,8 @@ static const char *syntax_problem(const json_error_t *error) {
     case json_error_invalid_utf8: return "not UTF-8";
     case json_error_stack_overflow: return "nested too deeply";
     case json_error_end_of_input_expected: return "text after the end of the document";
+    case json_error_null_character:
+    case json_error_null_byte_in_key: return "a NUL character in a string";
     case json_error_premature_end_of_input: return "the document ends too early";
     default: return error->text;
     }

@@ -27,11 +27,11 @@ static visatb_status read_weights(json_place *place, const json_t *root, size_t 
         return status;
     float *const result = malloc((tasks + 1) * sizeof *result);
     if (!result)
-        return error_out_of_memory("visatb_weights_read");
+        return error_out_of_memory("visatb_weights_parse");
     const size_t mark = place->path.length;
     for (size_t t = 0; status == VISATB_OK && t < tasks; t++) {
         status = names[t] ? read_weight(place, object, names[t], &result[t])
-                          : error_set(VISATB_ERROR_ARGUMENT, "visatb_weights_read: names[%zu] is NULL", t);
+                          : error_set(VISATB_ERROR_ARGUMENT, "visatb_weights_parse: names[%zu] is NULL", t);
         if (status == VISATB_OK)
             json_path_leave(&place->path, mark);
     }

@@ -1,0 +1,613 @@
+/* What the loss does with the rows and settings that are easy to get wrong: rows that do not count, do not
+ * train, or hold bad logits; denominators; and everything that is handed out beside the loss. */
+#include "loss_reference.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { ROWS = 4, VOCAB = 3, TWO_ROWS = 2 * VOCAB, TASKS = 3, IGNORE = -100 };
+
+/* Four rows of three fp32 logits; tasks 0 and 1 have rows, task 2 has none. */
+typedef struct call {
+    visatb_vitw_loss_args args;
+    float logits[ROWS][VOCAB];
+    float gradient[ROWS][VOCAB];
+    int64_t labels[ROWS];
+    int32_t task_ids[ROWS];
+    float weights[TASKS];
+    double denominator;
+    float grad_scale;
+    double loss, numerator, denominator_out;
+    float row_nll[ROWS], row_lse[ROWS];
+    double task_nll[TASKS];
+    int64_t task_tokens[TASKS];
+    visatb_report report;
+} call;
+
+static void make(call *c) {
+    *c = (call){
+        .args = VISATB_VITW_LOSS_ARGS_INIT,
+        .logits = {{0.5F, -1, 2}, {3, 1, 0}, {-2, 0.25F, 1}, {1, 1.5F, -0.5F}},
+        .labels = {2, 1, 0, 1},
+        .task_ids = {0, 1, 0, 1},
+        .weights = {1.5F, 0.5F, 1},
+        .denominator = 8,
+        .grad_scale = 1024,
+    };
+    memset(c->gradient, 0xff, sizeof c->gradient); /* NaN: whatever is not written shows */
+    visatb_vitw_loss_args *args = &c->args;
+    args->rows = ROWS;
+    args->vocab = VOCAB;
+    args->tasks = TASKS;
+    args->dtype = VISATB_DTYPE_FLOAT32;
+    args->logits = c->logits;
+    args->labels = c->labels;
+    args->task_ids = c->task_ids;
+    args->task_weights = c->weights;
+    args->loss = &c->loss;
+    args->numerator = &c->numerator;
+    args->denominator_out = &c->denominator_out;
+    args->gradient = c->gradient;
+    args->row_nll = c->row_nll;
+    args->row_lse = c->row_lse;
+    args->task_nll = c->task_nll;
+    args->task_tokens = c->task_tokens;
+    args->report = &c->report;
+}
+
+static void run(call *c) {
+    const visatb_status status = visatb_vitw_loss(&c->args);
+    if (status != VISATB_OK)
+        fail_msg("%s", visatb_last_error());
+}
+
+static reference_row reference_of(const call *c, int row) {
+    const double logits[VOCAB] = {(double)c->logits[row][0], (double)c->logits[row][1],
+                                  (double)c->logits[row][2]};
+    return reference_row_of(VOCAB, logits, c->labels[row]);
+}
+
+static double nll_of(const call *c, int row) {
+    return (double)reference_of(c, row).nll;
+}
+
+static void assert_near(double value, double expected) {
+    if (!(fabs(value - expected) <= 1e-6 * fabs(expected)))
+        fail_msg("%.17g, expected %.17g", value, expected);
+}
+
+static void assert_zero_gradient(const call *c, int row) {
+    for (int i = 0; i < VOCAB; ++i)
+        assert_true(c->gradient[row][i] == 0 && !signbit(c->gradient[row][i]));
+}
+
+static void assert_nan_gradient(const call *c, int row) {
+    for (int i = 0; i < VOCAB; ++i)
+        assert_true(isnan(c->gradient[row][i]));
+}
+
+static void assert_gradient(const call *c, int row, double weight) {
+    const double logits[VOCAB] = {(double)c->logits[row][0], (double)c->logits[row][1],
+                                  (double)c->logits[row][2]};
+    const reference_row reference = reference_of(c, row);
+    for (int i = 0; i < VOCAB; ++i)
+        assert_near((double)c->gradient[row][i],
+                    weight * (double)reference_derivative(&reference, logits, c->labels[row], i));
+}
+
+static void assert_report(const call *c, visatb_report_code code, int64_t first_bad_row) {
+    assert_int_equal(c->report.code, code);
+    assert_int_equal(c->report.reserved, 0);
+    assert_int_equal(c->report.first_bad_row, first_bad_row);
+}
+
+/* ---- what everything adds up to ---- */
+
+static void mean_divides_by_the_weights_of_the_valid_rows(void **state) {
+    (void)state;
+    call c;
+    make(&c);
+    run(&c);
+    const double numerator = 1.5 * (nll_of(&c, 0) + nll_of(&c, 2)) + 0.5 * (nll_of(&c, 1) + nll_of(&c, 3));
+    assert_near(c.numerator, numerator);
+    assert_true(c.denominator_out == 4);
+    assert_near(c.loss, numerator / 4);
+    for (int row = 0; row < ROWS; ++row)
+        assert_gradient(&c, row, (double)c.weights[c.task_ids[row]] / 4);
+    assert_report(&c, VISATB_REPORT_OK, -1);
+}
+
+static void sum_does_not_divide_but_still_tells_the_denominator(void **state) {
+    (void)state;
+    call c;
+    make(&c);
+    c.args.reduction = VISATB_REDUCTION_SUM;
+    run(&c);
+    const double numerator = 1.5 * (nll_of(&c, 0) + nll_of(&c, 2)) + 0.5 * (nll_of(&c, 1) + nll_of(&c, 3));
+    assert_near(c.loss, numerator);
+    assert_true(c.numerator == c.loss);
+    assert_true(c.denominator_out == 4);
+    assert_gradient(&c, 0, 1.5);
+}
+
+static void given_denominator_replaces_the_computed_one(void **state) {
+    (void)state;
+    call c;
+    make(&c);
+    c.args.denominator = &c.denominator;
+    run(&c);
+    assert_true(c.denominator_out == 8);
+    assert_true(c.loss == c.numerator / 8);
+    assert_gradient(&c, 0, 1.5 / 8);
+}
+
+static void micro_batches_with_the_denominator_of_the_step_sum_to_the_whole(void **state) {
+    (void)state;
+    call whole;
+    make(&whole);
+    whole.labels[1] = IGNORE; /* so that the halves have unequal weights, and a mean of means would show */
+    run(&whole);
+
+    double loss = 0;
+    call half;
+    make(&half);
+    half.labels[1] = IGNORE;
+    half.args.rows = ROWS / 2;
+    half.args.denominator = &whole.denominator_out;
+    for (int first = 0; first < ROWS; first += ROWS / 2) {
+        half.args.logits = half.logits[first];
+        half.args.labels = half.labels + first;
+        half.args.task_ids = half.task_ids + first;
+        half.args.gradient = half.gradient[first];
+        run(&half);
+        loss += half.loss;
+    }
+    assert_true(fabs(loss - whole.loss) <= 1e-15 * whole.loss);
+    assert_memory_equal(half.gradient, whole.gradient, sizeof whole.gradient);
+}
+
+static void grad_scale_multiplies_the_gradient_only(void **state) {
+    (void)state;
+    call c, scaled;
+    make(&c);
+    make(&scaled);
+    scaled.args.grad_scale = &scaled.grad_scale;
+    run(&c);
+    run(&scaled);
+    assert_true(scaled.loss == c.loss);
+    for (int row = 0; row < ROWS; ++row)
+        for (int i = 0; i < VOCAB; ++i)
+            assert_true(scaled.gradient[row][i] == 1024 * c.gradient[row][i]);
+}
+
+static void grad_scale_comes_before_the_rounding(void **state) {
+    (void)state;
+    const uint16_t logits[2] = {0, 0};
+    uint16_t gradient[2];
+    const float scale = 65536;
+    const double denominator = 1048576; /* the gradient is 2^-25, half of the smallest fp16 */
+    call c;
+    make(&c);
+    c.labels[0] = 0;
+    c.weights[0] = 0.0625F;
+    c.args.rows = 1;
+    c.args.vocab = 2;
+    c.args.dtype = VISATB_DTYPE_FLOAT16;
+    c.args.logits = logits;
+    c.args.gradient = gradient;
+    c.args.denominator = &denominator;
+    run(&c);
+    assert_true(reference_get(VISATB_DTYPE_FLOAT16, gradient, 1) == 0);
+    c.args.grad_scale = &scale;
+    run(&c);
+    assert_true(reference_get(VISATB_DTYPE_FLOAT16, gradient, 1) == 0.001953125);
+}
+
+/* What a loss scaler looks for: infinity, not the largest number and not a NaN. */
+static void gradient_too_large_for_its_type_is_infinite(void **state) {
+    (void)state;
+    const uint16_t logits[2] = {0, 0};
+    uint16_t gradient[2];
+    const double denominators[] = {1e-5, 1e-30, 5e-324}; /* a little, far, and in double too */
+    call c;
+    make(&c);
+    c.labels[0] = 0;
+    c.args.rows = 1;
+    c.args.vocab = 2;
+    c.args.dtype = VISATB_DTYPE_FLOAT16;
+    c.args.logits = logits;
+    c.args.gradient = gradient;
+    for (int i = 0; i < 3; ++i) {
+        c.args.denominator = &denominators[i];
+        run(&c);
+        assert_int_equal(gradient[0], 0xfc00);
+        assert_int_equal(gradient[1], 0x7c00);
+    }
+}
+
+static void one_valid_row_is_the_whole_loss(void **state) {
+    (void)state;
+    call c;
+    make(&c);
+    c.labels[0] = c.labels[1] = c.labels[3] = IGNORE;
+    run(&c);
+    assert_near(c.loss, nll_of(&c, 2));
+    assert_true(c.denominator_out == 1.5);
+    assert_gradient(&c, 2, 1);
+}
+
+/* A mask made by `loss != 0`, as some trainers have it, would lose this token from the denominator. */
+static void token_whose_loss_is_exactly_zero_still_counts(void **state) {
+    (void)state;
+    call c;
+    make(&c);
+    c.labels[2] = c.labels[3] = IGNORE;
+    c.logits[0][2] = 800;
+    run(&c);
+    assert_true(c.row_nll[0] == 0);
+    assert_int_equal(c.task_tokens[0], 1);
+    assert_true(c.denominator_out == 2);
+    assert_near(c.loss, 0.5 * nll_of(&c, 1) / 2);
+}
+
+static void confident_token_keeps_its_small_loss_and_gradient(void **state) {
+    (void)state;
+    call c;
+    make(&c);
+    c.labels[1] = c.labels[2] = c.labels[3] = IGNORE;
+    c.logits[0][2] = 60; /* 1 - p is 1e-26: 1 - (float)p and 1 - (double)p are both 0 */
+    run(&c);
+    assert_true(c.loss > 0 && c.gradient[0][2] < 0);
+    assert_near(c.loss, nll_of(&c, 0));
+    assert_gradient(&c, 0, 1);
+}
+
+static void rows_and_tasks_are_told_apart(void **state) {
+    (void)state;
+    call c;
+    make(&c);
+    c.labels[3] = IGNORE;
+    run(&c);
+    for (int row = 0; row < 3; ++row) {
+        assert_near((double)c.row_nll[row], nll_of(&c, row));
+        assert_near((double)c.row_lse[row], (double)reference_of(&c, row).lse);
+    }
+    assert_true(c.row_nll[3] == 0 && c.row_lse[3] == 0);
+    assert_near(c.task_nll[0], nll_of(&c, 0) + nll_of(&c, 2)); /* not weighted */
+    assert_near(c.task_nll[1], nll_of(&c, 1));
+    assert_true(c.task_nll[2] == 0);
+    assert_int_equal(c.task_tokens[0], 2);
+    assert_int_equal(c.task_tokens[1], 1);
+    assert_int_equal(c.task_tokens[2], 0);
+}
+
+/* ---- rows that do not count ---- */
+
+static void without_rows_the_loss_is_zero(void **state) {
+    (void)state;
+    call c;
+    make(&c);
+    memset(c.task_nll, 0xff, sizeof c.task_nll);
+    memset(c.task_tokens, 0xff, sizeof c.task_tokens);
+    c.args.rows = 0;
+    c.args.logits = c.args.gradient = NULL;
+    c.args.labels = NULL;
+    c.args.task_ids = NULL;
+    run(&c);
+    assert_true(c.loss == 0 && c.numerator == 0 && c.denominator_out == 0);
+    for (int task = 0; task < TASKS; ++task)
+        assert_true(c.task_nll[task] == 0 && c.task_tokens[task] == 0);
+    assert_report(&c, VISATB_REPORT_OK, -1);
+
+    c.args.denominator = &c.denominator;
+    run(&c);
+    assert_true(c.loss == 0 && c.numerator == 0 && c.denominator_out == 8);
+}
+
+static void when_all_rows_are_ignored_loss_and_gradient_are_zero(void **state) {
+    (void)state;
+    call c;
+    make(&c);
+    for (int row = 0; row < ROWS; ++row)
+        c.labels[row] = IGNORE;
+    c.logits[2][1] = NAN;
+    run(&c);
+    assert_true(c.loss == 0 && c.numerator == 0 && c.denominator_out == 0);
+    for (int row = 0; row < ROWS; ++row)
+        assert_zero_gradient(&c, row);
+    assert_report(&c, VISATB_REPORT_OK, -1);
+
+    const double denominators[] = {0, 8}; /* of a step whose other micro-batches hold no rows, or some */
+    for (int i = 0; i < 2; ++i) {
+        c.args.denominator = &denominators[i];
+        run(&c);
+        assert_true(c.loss == 0 && c.denominator_out == denominators[i]);
+        assert_zero_gradient(&c, 0);
+    }
+}
+
+static void ignored_row_is_zero_and_unreported_over_nan_logits(void **state) {
+    (void)state;
+    call c;
+    make(&c);
+    c.labels[1] = IGNORE;
+    c.logits[1][0] = NAN;
+    c.logits[1][1] = INFINITY;
+    run(&c);
+    assert_true(isfinite(c.loss));
+    assert_zero_gradient(&c, 1);
+    assert_true(c.row_nll[1] == 0 && c.row_lse[1] == 0);
+    assert_report(&c, VISATB_REPORT_OK, -1);
+}
+
+static void task_of_an_ignored_row_is_not_looked_at(void **state) {
+    (void)state;
+    call c;
+    make(&c);
+    c.labels[1] = IGNORE;
+    c.task_ids[1] = -7;
+    run(&c);
+    assert_true(c.denominator_out == 3.5);
+}
+
+static void ignore_index_may_be_a_token(void **state) {
+    (void)state;
+    call c;
+    make(&c);
+    c.args.ignore_index = 1;
+    run(&c);
+    assert_zero_gradient(&c, 1);
+    assert_zero_gradient(&c, 3);
+    assert_near(c.loss, (nll_of(&c, 0) + nll_of(&c, 2)) / 2);
+}
+
+/* ---- rows that do not train ---- */
+
+static void weight_zero_counts_but_does_not_train(void **state) {
+    (void)state;
+    call c;
+    make(&c);
+    c.weights[1] = 0;
+    run(&c);
+    assert_near(c.loss, (nll_of(&c, 0) + nll_of(&c, 2)) / 2);
+    assert_true(c.denominator_out == 3);
+    assert_zero_gradient(&c, 1);
+    assert_zero_gradient(&c, 3);
+    assert_near((double)c.row_nll[1], nll_of(&c, 1));
+    assert_near((double)c.row_lse[1], (double)reference_of(&c, 1).lse);
+    assert_near(c.task_nll[1], nll_of(&c, 1) + nll_of(&c, 3));
+    assert_int_equal(c.task_tokens[1], 2);
+}
+
+static void when_no_row_has_a_weight_the_loss_is_zero(void **state) {
+    (void)state;
+    const double none = 0;
+    call c;
+    make(&c);
+    c.weights[0] = c.weights[1] = 0;
+    for (int given = 0; given < 2; ++given) {
+        c.args.denominator = given ? &none : NULL;
+        run(&c);
+        assert_true(c.loss == 0 && c.numerator == 0 && c.denominator_out == 0);
+        for (int row = 0; row < ROWS; ++row)
+            assert_zero_gradient(&c, row);
+        assert_near(c.task_nll[0], nll_of(&c, 0) + nll_of(&c, 2));
+    }
+}
+
+static void weight_zero_over_nan_is_reported_but_stays_out_of_the_loss(void **state) {
+    (void)state;
+    call c;
+    make(&c);
+    c.weights[1] = 0;
+    c.logits[3][2] = NAN;
+    run(&c);
+    assert_near(c.loss, (nll_of(&c, 0) + nll_of(&c, 2)) / 2);
+    assert_zero_gradient(&c, 3);
+    assert_report(&c, VISATB_REPORT_LOGITS, 3);
+    assert_true(isnan(c.row_nll[3]) && isnan(c.row_lse[3]) && isnan(c.task_nll[1]));
+    assert_true(isfinite(c.row_nll[1]) && isfinite(c.task_nll[0]));
+    assert_int_equal(c.task_tokens[1], 2);
+}
+
+/* An untrained label of probability 0 has an infinite nll, and 0 * inf is NaN. */
+static void weight_zero_over_an_infinite_nll_stays_out_of_the_loss(void **state) {
+    (void)state;
+    call c;
+    make(&c);
+    c.weights[1] = 0;
+    c.logits[1][1] = -INFINITY;
+    run(&c);
+    assert_near(c.loss, (nll_of(&c, 0) + nll_of(&c, 2)) / 2);
+    assert_zero_gradient(&c, 1);
+    assert_true(isinf(c.row_nll[1]) && isinf(c.task_nll[1]));
+    assert_report(&c, VISATB_REPORT_OK, -1);
+}
+
+/* ---- bad logits ---- */
+
+static void bad_row_spoils_the_loss_and_its_own_gradient_only(void **state) {
+    (void)state;
+    static const float bad[][VOCAB] = {{NAN, 0, 0},
+                                       {0, 0, NAN},
+                                       {0, INFINITY, 0},
+                                       {NAN, INFINITY, -INFINITY},
+                                       {-INFINITY, -INFINITY, NAN},
+                                       {-INFINITY, -INFINITY, -INFINITY}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; ++i) {
+        call c;
+        make(&c);
+        memcpy(c.logits[1], bad[i], sizeof bad[i]);
+        memcpy(c.logits[2], bad[i], sizeof bad[i]);
+        run(&c);
+        assert_true(isnan(c.loss) && isnan(c.numerator));
+        assert_true(c.denominator_out == 4);
+        assert_report(&c, VISATB_REPORT_LOGITS, 1);
+        assert_gradient(&c, 0, 1.5 / 4);
+        assert_nan_gradient(&c, 1);
+        assert_nan_gradient(&c, 2);
+        assert_gradient(&c, 3, 0.5 / 4);
+        assert_true(isnan(c.row_nll[1]) && isnan(c.row_lse[1]) && isnan(c.task_nll[1]));
+        assert_near((double)c.row_nll[3], nll_of(&c, 3));
+    }
+}
+
+static void bad_row_is_nan_in_every_type(void **state) {
+    (void)state;
+    for (int dtype = VISATB_DTYPE_FLOAT32; dtype <= VISATB_DTYPE_FLOAT64; ++dtype) {
+        double logits[VOCAB] = {0}; /* room for any type */
+        reference_put((visatb_dtype)dtype, logits, 1, (long double)INFINITY);
+        call c;
+        make(&c);
+        c.args.rows = 1;
+        c.args.dtype = (visatb_dtype)dtype;
+        c.args.logits = c.args.gradient = logits;
+        run(&c);
+        assert_true(isnan(c.loss));
+        for (int i = 0; i < VOCAB; ++i)
+            assert_true(isnan(reference_get((visatb_dtype)dtype, logits, i)));
+    }
+}
+
+static void masked_logits_have_no_gradient(void **state) {
+    (void)state;
+    call c;
+    make(&c);
+    c.logits[0][0] = -INFINITY;
+    run(&c);
+    assert_near((double)c.row_nll[0], nll_of(&c, 0));
+    assert_true(c.gradient[0][0] == 0);
+    assert_gradient(&c, 0, 1.5 / 4);
+    assert_report(&c, VISATB_REPORT_OK, -1);
+}
+
+static void masked_label_is_an_infinite_loss_with_a_finite_gradient(void **state) {
+    (void)state;
+    call c;
+    make(&c);
+    c.logits[0][2] = -INFINITY;
+    run(&c);
+    assert_true(isinf(c.loss) && c.loss > 0);
+    assert_true(isinf(c.row_nll[0]) && isfinite(c.row_lse[0]));
+    assert_true(c.gradient[0][2] == -1.5F / 4);
+    assert_gradient(&c, 0, 1.5 / 4);
+    assert_report(&c, VISATB_REPORT_OK, -1);
+}
+
+/* ---- the call itself ---- */
+
+static void same_bits_on_every_run(void **state) {
+    (void)state;
+    call first, again;
+    make(&first);
+    run(&first);
+    for (int i = 0; i < 3; ++i) {
+        make(&again);
+        run(&again);
+        assert_memory_equal(&first.loss, &again.loss, sizeof first.loss);
+        assert_memory_equal(first.gradient, again.gradient, sizeof first.gradient);
+        assert_memory_equal(first.row_nll, again.row_nll, sizeof first.row_nll);
+        assert_memory_equal(first.task_nll, again.task_nll, sizeof first.task_nll);
+    }
+}
+
+static void everything_but_the_loss_is_optional(void **state) {
+    (void)state;
+    call c;
+    make(&c);
+    run(&c);
+    const double loss = c.loss;
+    c.args.numerator = c.args.denominator_out = NULL;
+    c.args.gradient = NULL;
+    c.args.row_nll = c.args.row_lse = NULL;
+    c.args.task_nll = NULL;
+    c.args.task_tokens = NULL;
+    c.args.report = NULL;
+    run(&c);
+    assert_true(c.loss == loss);
+}
+
+static void single_row_in_place_needs_no_equal_strides(void **state) {
+    (void)state;
+    call c;
+    make(&c);
+    run(&c);
+    c.args.rows = 1;
+    c.args.denominator = &c.denominator_out;
+    c.args.gradient = c.logits;
+    c.args.gradient_stride = TWO_ROWS;
+    run(&c);
+    assert_memory_equal(c.logits[0], c.gradient[0], sizeof c.gradient[0]);
+}
+
+static void logits_and_gradient_may_be_columns_of_one_buffer(void **state) {
+    (void)state;
+    float buffer[ROWS][TWO_ROWS];
+    call c;
+    make(&c);
+    run(&c);
+    for (int row = 0; row < ROWS; ++row)
+        memcpy(buffer[row], c.logits[row], sizeof c.logits[row]);
+    c.args.logits = buffer[0];
+    c.args.gradient = buffer[0] + VOCAB;
+    c.args.logits_stride = c.args.gradient_stride = TWO_ROWS;
+    run(&c);
+    for (int row = 0; row < ROWS; ++row) {
+        assert_memory_equal(buffer[row], c.logits[row], sizeof c.logits[row]);
+        assert_memory_equal(buffer[row] + VOCAB, c.gradient[row], sizeof c.gradient[row]);
+    }
+}
+
+static void caller_of_a_later_version_that_uses_nothing_new_is_served(void **state) {
+    (void)state;
+    struct {
+        visatb_vitw_loss_args args;
+        double new_option;
+        const void *new_pointer;
+    } later = {0};
+    call c;
+    make(&c);
+    later.args = c.args;
+    later.args.size = sizeof later;
+    assert_int_equal(visatb_vitw_loss(&later.args), VISATB_OK);
+    assert_gradient(&c, 0, 1.5 / 4);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(mean_divides_by_the_weights_of_the_valid_rows),
+        cmocka_unit_test(sum_does_not_divide_but_still_tells_the_denominator),
+        cmocka_unit_test(given_denominator_replaces_the_computed_one),
+        cmocka_unit_test(micro_batches_with_the_denominator_of_the_step_sum_to_the_whole),
+        cmocka_unit_test(grad_scale_multiplies_the_gradient_only),
+        cmocka_unit_test(grad_scale_comes_before_the_rounding),
+        cmocka_unit_test(gradient_too_large_for_its_type_is_infinite),
+        cmocka_unit_test(one_valid_row_is_the_whole_loss),
+        cmocka_unit_test(token_whose_loss_is_exactly_zero_still_counts),
+        cmocka_unit_test(confident_token_keeps_its_small_loss_and_gradient),
+        cmocka_unit_test(rows_and_tasks_are_told_apart),
+        cmocka_unit_test(without_rows_the_loss_is_zero),
+        cmocka_unit_test(when_all_rows_are_ignored_loss_and_gradient_are_zero),
+        cmocka_unit_test(ignored_row_is_zero_and_unreported_over_nan_logits),
+        cmocka_unit_test(task_of_an_ignored_row_is_not_looked_at),
+        cmocka_unit_test(ignore_index_may_be_a_token),
+        cmocka_unit_test(weight_zero_counts_but_does_not_train),
+        cmocka_unit_test(when_no_row_has_a_weight_the_loss_is_zero),
+        cmocka_unit_test(weight_zero_over_nan_is_reported_but_stays_out_of_the_loss),
+        cmocka_unit_test(weight_zero_over_an_infinite_nll_stays_out_of_the_loss),
+        cmocka_unit_test(bad_row_spoils_the_loss_and_its_own_gradient_only),
+        cmocka_unit_test(bad_row_is_nan_in_every_type),
+        cmocka_unit_test(masked_logits_have_no_gradient),
+        cmocka_unit_test(masked_label_is_an_infinite_loss_with_a_finite_gradient),
+        cmocka_unit_test(same_bits_on_every_run),
+        cmocka_unit_test(everything_but_the_loss_is_optional),
+        cmocka_unit_test(single_row_in_place_needs_no_equal_strides),
+        cmocka_unit_test(logits_and_gradient_may_be_columns_of_one_buffer),
+        cmocka_unit_test(caller_of_a_later_version_that_uses_nothing_new_is_served),
+    };
+    return cmocka_run_group_tests_name("rules of the loss", tests, NULL, NULL);
+}
