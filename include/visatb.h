@@ -216,7 +216,7 @@ typedef struct visatb_layout {
     { .size = sizeof(visatb_layout), .units = (n) }
 
 /* Lets a denominator of the wrong sign through visatb_contribution. */
-#define VISATB_ALLOW_NEGATIVE_DENOMINATOR 1u
+#define VISATB_ALLOW_NEGATIVE_DENOMINATOR 1U
 
 /* Contribution (Eq. 3 with baseline = V(mini), trained = V(i+mini); Eq. 10 with V(base), V(i)).
  *   trained       [units, metrics]: trained[i, m] is metric m after training on unit i

@@ -7,7 +7,7 @@ int main(void) {
     float logits[4][3] = {{2, 0, 0}, {0, 1, 0}, {0, 0, 3}, {9, 9, 9}};
     const int64_t labels[4] = {0, 2, 2, -100}; /* the last token is a prompt's: ignored */
     const int32_t task_ids[4] = {0, 1, 0, 1};
-    const float task_weights[2] = {0.8f, 1.2f};
+    const float task_weights[2] = {0.8F, 1.2F};
     double loss = 0.0, task_nll[2];
     int64_t task_tokens[2];
 

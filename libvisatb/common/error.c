@@ -16,7 +16,7 @@ visatb_status error_set(visatb_status status, const char *format, ...) {
     return status;
 }
 
-visatb_status error_set_at(const char *file, const char *path, const char *format, ...) {
+void error_set_at(const char *file, const char *path, const char *format, ...) {
     const int prefix = path[0] != '\0' ? snprintf(last_message, sizeof last_message, "%s: %s: ", file, path)
                                        : snprintf(last_message, sizeof last_message, "%s: ", file);
     const size_t used = prefix < 0 ? 0 : (size_t)prefix;
@@ -27,7 +27,6 @@ visatb_status error_set_at(const char *file, const char *path, const char *forma
         va_end(arguments);
     }
     (void)snprintf(last_path, sizeof last_path, "%s", path);
-    return VISATB_ERROR_DATA;
 }
 
 visatb_status error_out_of_memory(const char *function) {

@@ -109,9 +109,10 @@ visatb_status place_number(const json_place *place, const json_t *value, double 
 }
 
 visatb_status place_string(const json_place *place, const json_t *value, const char **string) {
-    if (!json_is_string(value))
+    const char *const found = json_string_value(value);
+    if (!found)
         return wrong_type(place, "a string", value);
-    *string = json_string_value(value);
+    *string = found;
     return VISATB_OK;
 }
 

@@ -19,7 +19,7 @@ static uint32_t rotate(uint32_t x, unsigned count) {
 
 static void take_block(uint32_t state[8], const unsigned char block[64]) {
     uint32_t w[64];
-    for (int t = 0; t < 16; t++) {
+    for (size_t t = 0; t < 16; t++) {
         w[t] = (uint32_t)block[4 * t] << 24 | (uint32_t)block[4 * t + 1] << 16 |
                (uint32_t)block[4 * t + 2] << 8 | (uint32_t)block[4 * t + 3];
     }

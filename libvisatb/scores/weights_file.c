@@ -25,7 +25,7 @@ static visatb_status read_weights(json_place *place, const json_t *root, size_t 
     visatb_status status = place_object(place, object);
     if (status != VISATB_OK)
         return status;
-    float *const result = malloc((tasks + 1) * sizeof *result);
+    float *const result = calloc(tasks + 1, sizeof *result);
     if (!result)
         return error_out_of_memory("visatb_weights_parse");
     const size_t mark = place->path.length;

@@ -83,7 +83,8 @@ static void weights_sum_to_the_number_of_units_and_follow_a_permutation(void **s
     expect_close(w[0] + w[1] + w[2], 3.0, 1e-14);
     for (int k = 0; k < 3; k++) {
         expect_close(w[k], w_p[(k + 1) % 3], 1e-14);
-        expect_close(components[3 * k] + components[3 * k + 1] + components[3 * k + 2], 3.0, 1e-14);
+        const double *const row = components + (size_t)3 * (size_t)k;
+        expect_close(row[0] + row[1] + row[2], 3.0, 1e-14);
         expect_close(w[k], 0.25 * components[k] + 0.25 * components[3 + k] + 0.5 * components[6 + k], 1e-14);
     }
 }

@@ -122,6 +122,13 @@ static void settings_that_are_wrong_are_refused(void **state) {
          "scores.json: temperature: no temperature of 4, 2, 1, 0.5, 0.25, 0.125 keeps every weight within "
          "[0.999, 1.001]; give one, or a wider range",
          "temperature"},
+    };
+    EXPECT_EACH(cases);
+}
+
+static void sampling_that_is_wrong_is_refused(void **state) {
+    (void)state;
+    const broken_document cases[] = {
         {"mini above large", "\"mini\":0.03125", "\"mini\":0.5",
          "scores.json: sampling: mini 0.5 is above large 0.25; the mini subset lies inside the large one",
          "sampling"},
@@ -445,6 +452,7 @@ int main(void) {
         cmocka_unit_test(the_document_itself_is_fine),
         cmocka_unit_test(text_that_is_not_json_is_refused_where_it_goes_wrong),
         cmocka_unit_test(settings_that_are_wrong_are_refused),
+        cmocka_unit_test(sampling_that_is_wrong_is_refused),
         cmocka_unit_test(tasks_that_are_wrong_are_refused),
         cmocka_unit_test(scores_that_are_missing_extra_or_no_numbers_are_refused),
         cmocka_unit_test(scores_that_cannot_carry_weights_are_refused),

@@ -24,7 +24,7 @@ static void weights_outlive_their_scores_and_are_listed_in_file_order(void **sta
     size_t count = 0;
     expect_ok(visatb_weights_count(weights, &count));
     assert_int_equal(count, 5);
-    double values[5];
+    double values[5] = {0};
     for (size_t k = 0; k < count; k++) {
         const char *name = NULL;
         expect_ok(visatb_weights_task(weights, k, &name, &values[k]));
@@ -43,7 +43,7 @@ static void a_trainer_reads_by_name_in_its_own_order(void **state) {
     const char *const names[] = {"b", "a", "b"};
     float weights[3] = {0};
     expect_ok(visatb_weights_parse(WEIGHTS, strlen(WEIGHTS), "weights.json", 3, names, weights));
-    assert_true(weights[0] == 1.25f && weights[1] == 0.75f && weights[2] == 1.25f);
+    assert_true(weights[0] == 1.25F && weights[1] == 0.75F && weights[2] == 1.25F);
 }
 
 static void what_was_written_is_read_back(void **state) {
@@ -58,7 +58,7 @@ static void what_was_written_is_read_back(void **state) {
     expect_ok(visatb_weights_read(path, 3, names, values));
     double vqa = 0.0;
     expect_ok(visatb_weights_task(weights, 1, NULL, &vqa));
-    assert_true(values[0] == 1.0f && values[2] == (float)vqa);
+    assert_true(values[0] == 1.0F && values[2] == (float)vqa);
     visatb_weights_destroy(weights);
     assert_int_equal(remove(path), 0);
 }
@@ -96,11 +96,11 @@ static void bad_weights_files_are_refused_and_nothing_is_written(void **state) {
     const char *const names[] = {"b", "a"};
     for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++) {
         char *const text = edited(WEIGHTS, cases[k].find, cases[k].replace);
-        float weights[2] = {7.0f, 7.0f};
+        float weights[2] = {7.0F, 7.0F};
         expect_failure(visatb_weights_parse(text, strlen(text), "weights.json", 2, names, weights),
                        VISATB_ERROR_DATA, cases[k].message);
         assert_string_equal(visatb_last_error_path(), cases[k].path);
-        assert_true(weights[0] == 7.0f && weights[1] == 7.0f);
+        assert_true(weights[0] == 7.0F && weights[1] == 7.0F);
         free(text);
     }
 }

@@ -23,7 +23,7 @@ static void read_back(const visatb_weights *weights) {
     require(visatb_weights_count(weights, &tasks) == VISATB_OK);
     for (size_t t = 0; t < tasks; t++) {
         double weight = -1.0;
-        float again = -1.0f;
+        float again = -1.0F;
         require(visatb_weights_task(weights, t, &name, &weight) == VISATB_OK);
         require(isfinite(weight) && weight >= 0.0);
         require(visatb_weights_parse(text, length, "weights.json", 1, &name, &again) == VISATB_OK);

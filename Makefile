@@ -1,0 +1,57 @@
+# The short names for what people do here. `make` alone lists them.
+.DEFAULT_GOAL := help
+.PHONY: help build test test-c test-python demo lint format fuzz clean
+
+# A Python of your own: its packages (torch above all) are used as they are. Without it, python3 and a clean .venv.
+PYTHON ?=
+export PYTHON
+
+JOBS := $(shell nproc 2>/dev/null || echo 2)
+
+help: ## list the commands
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+build: ## build/libvisatb.so, and .venv with the Python package in it
+	tools/system-packages build
+	cmake --preset release -DVISATB_TESTS=OFF
+	cmake --build --preset release -j $(JOBS)
+	tools/python-env
+
+demo: ## VisATB from end to end on real images, into demo-output/ (about ten minutes on two cores)
+	tools/system-packages build
+	tools/python-env examples/python/demo/requirements.txt
+	.venv/bin/python examples/python/demo $(DEMO)
+
+test: test-c test-python ## all tests: C under ASan, UBSan and TSan, then Python
+
+test-c:
+	tools/system-packages build test
+	cmake --preset asan
+	cmake --build --preset asan -j $(JOBS)
+	ctest --preset asan
+	cmake --preset tsan
+	cmake --build --preset tsan -j $(JOBS) --target test_threads
+	ctest --preset tsan -R test_threads
+
+test-python:
+	tools/system-packages build
+	tools/python-env tests/python/requirements.txt examples/python/demo/requirements.txt
+	.venv/bin/python -m pytest tests/python $(PYTEST)
+
+lint: ## clang-format, clang-tidy, ruff and mypy, changing nothing
+	tools/system-packages build test lint
+	tools/python-env tests/python/requirements.txt
+	tools/lint
+
+format: ## put all code into its format
+	tools/lint --fix
+
+fuzz: ## libFuzzer on the readers of files, for SECONDS (60)
+	tools/system-packages build fuzz
+	cmake --preset fuzz
+	cmake --build --preset fuzz -j $(JOBS)
+	mkdir -p build/fuzz/found
+	build/fuzz/tests/fuzz/fuzz_files -max_total_time=$(or $(SECONDS),60) -max_len=4096 build/fuzz/found tests/fuzz/corpus
+
+clean: ## remove everything that was built
+	rm -rf build .venv demo-output
