@@ -7,16 +7,15 @@
 static _Thread_local char last_message[2048];
 static _Thread_local char last_path[1024];
 
-visatb_status error_set(visatb_status status, const char *format, ...) {
+void error_record(const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
     (void)vsnprintf(last_message, sizeof last_message, format, arguments);
     va_end(arguments);
     last_path[0] = '\0';
-    return status;
 }
 
-void error_set_at(const char *file, const char *path, const char *format, ...) {
+void error_record_at(const char *file, const char *path, const char *format, ...) {
     const int prefix = path[0] != '\0' ? snprintf(last_message, sizeof last_message, "%s: %s: ", file, path)
                                        : snprintf(last_message, sizeof last_message, "%s: ", file);
     const size_t used = prefix < 0 ? 0 : (size_t)prefix;
@@ -27,10 +26,6 @@ void error_set_at(const char *file, const char *path, const char *format, ...) {
         va_end(arguments);
     }
     (void)snprintf(last_path, sizeof last_path, "%s", path);
-}
-
-visatb_status error_out_of_memory(const char *function) {
-    return error_set(VISATB_ERROR_MEMORY, "%s: out of memory", function);
 }
 
 const char *visatb_last_error(void) {

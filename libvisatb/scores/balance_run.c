@@ -131,7 +131,7 @@ static double score_of(const visatb_scores *scores, const run_source *source, si
 
 static visatb_status pack(const visatb_scores *scores, const form_sources *sources, packed *data) {
     const size_t units = scores->list.unit_count, metrics = scores->list.metric_count;
-    *data = (packed){.index = malloc(metrics * sizeof *data->index),
+    *data = (packed){.index = calloc(metrics, sizeof *data->index),
                      .trained = malloc(units * metrics * sizeof *data->trained),
                      .baseline = malloc(metrics * sizeof *data->baseline),
                      .low = malloc(metrics * sizeof *data->low),

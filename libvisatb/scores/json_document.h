@@ -18,8 +18,7 @@ typedef struct json_place {
     json_path path;
 } json_place;
 
-#define place_error(place, ...)                                                                              \
-    (error_set_at((place)->file, (place)->path.text, __VA_ARGS__), VISATB_ERROR_DATA)
+#define place_error(place, ...) error_set_at((place)->file, (place)->path.text, __VA_ARGS__)
 
 /* Parses UTF-8 JSON whose root is an object and whose key `kind` (as "visatb_scores") is version 1. Refused:
  * duplicate keys, NaN and infinity in any spelling, numbers beyond double, trailing text, NUL, deep nesting.

@@ -20,13 +20,15 @@ static visatb_status check_unique(json_place *place, json_t *seen, const char *n
 static visatb_status read_name(json_place *place, const json_t *object, json_t *seen, const char *what,
                                const char **name) {
     const size_t mark = place->path.length;
-    visatb_status status = place_string(place, place_enter(place, object, "name"), name);
-    if (status == VISATB_OK && (*name)[0] == '\0')
+    const char *found = "";
+    visatb_status status = place_string(place, place_enter(place, object, "name"), &found);
+    if (status == VISATB_OK && found[0] == '\0')
         status = place_error(place, "empty; expected a name");
     if (status == VISATB_OK)
-        status = check_unique(place, seen, *name, what);
+        status = check_unique(place, seen, found, what);
     if (status == VISATB_OK)
         json_path_leave(&place->path, mark);
+    *name = found;
     return status;
 }
 
