@@ -1,0 +1,81 @@
+"""`python -m visatb`: what is installed, what is missing, what that costs and how to mend it."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import platform
+import sys
+from pathlib import Path
+
+from . import _lib
+from ._errors import LibraryError
+from ._version import __version__
+
+_WITHOUT_JSON = (
+    "score and weight files do not work, so neither does the command visatb",
+    "apt install libjansson-dev (Fedora: jansson-devel), then in the source tree "
+    "pip install --force-reinstall ./bindings/python",
+)
+_WITHOUT_TORCH = (
+    "vitw_loss and VITWLoss do not work; weights and the command visatb do",
+    "pip install 'torch>=2.1'",
+)
+
+
+def main() -> int:
+    """Prints the diagnosis; 1 if the library cannot be loaded."""
+    parser = argparse.ArgumentParser(
+        prog="python -m visatb", description=__doc__, epilog="The commands are those of `visatb`."
+    )
+    parser.parse_args()
+    _say("visatb", f"{__version__}, {Path(__file__).parent}")
+    _say("python", f"{platform.python_version()}, {sys.executable}")
+    loaded = _library()
+    _module("numpy")
+    torch = _module("torch")
+    if torch is None:
+        _mend(*_WITHOUT_TORCH)
+    elif tuple(int(part) for part in torch.split(".")[:2]) < (2, 1):
+        _mend("it is older than 2.1, so vitw_loss and VITWLoss do not work", _WITHOUT_TORCH[1])
+    return 0 if loaded else 1
+
+
+def _library() -> bool:
+    try:
+        path, info = _lib.library_path(), _lib.build_info()
+    except LibraryError as error:
+        _say("libvisatb", f"cannot be loaded, so nothing works\n{error}")
+        return False
+    _say("libvisatb", f"{info.pop('version', 'unknown')}, {path}")
+    for key, value in info.items():
+        _say(f"  {key}", value)
+    if info.get("json") == "no":
+        _mend(*_WITHOUT_JSON)
+    return True
+
+
+def _module(name: str) -> str | None:
+    """Says which version of a module is there; None if it cannot be imported."""
+    try:
+        version = str(importlib.import_module(name).__version__)
+    except ModuleNotFoundError:
+        _say(name, "not installed")
+        return None
+    except Exception as error:  # noqa: BLE001 - a broken module may raise anything
+        _say(name, f"installed, but its import fails: {error}")
+        return None
+    _say(name, version)
+    return version
+
+
+def _say(what: str, value: str) -> None:
+    print(f"{what + ':':<14}{value}")
+
+
+def _mend(cost: str, remedy: str) -> None:
+    print(f"{'':<14}without it: {cost}\n{'':<14}to mend it: {remedy}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,373 @@
+"""libvisatb through ctypes: how it is found, every prototype and struct, and its errors.
+
+Nothing is opened before the first `library()`, so that `import visatb` works without the library.
+Names and order follow include/visatb.h; tests/python/test_prototypes.py compares the two.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import sys
+from collections.abc import Iterator
+from ctypes import (
+    POINTER,
+    c_char_p,
+    c_double,
+    c_float,
+    c_int,
+    c_int32,
+    c_int64,
+    c_size_t,
+    c_uint8,
+    c_uint32,
+    c_void_p,
+)
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+from ._errors import ArgumentError, DataError, Error, FileError, LibraryError, UnsupportedError
+from ._version import __version__
+
+ENVIRONMENT = "VISATB_LIBRARY"
+FILE_NAME = "libvisatb.so"
+SONAME = f"{FILE_NAME}.{__version__.split('.')[0]}"
+
+# --- enums and constants --------------------------------------------------------------------------
+
+
+class Status(IntEnum):
+    """visatb_status."""
+
+    OK = 0
+    ERROR_ARGUMENT = 1
+    ERROR_DATA = 2
+    ERROR_MEMORY = 3
+    ERROR_IO = 4
+    ERROR_UNSUPPORTED = 5
+
+
+class Form(IntEnum):
+    """visatb_form."""
+
+    OF_FILE = 0
+    FULL = 1
+    SIMPLE = 2
+    PRECISE = 3
+
+
+class Dtype(IntEnum):
+    """visatb_dtype."""
+
+    FLOAT32 = 1
+    BFLOAT16 = 2
+    FLOAT16 = 3
+    FLOAT64 = 4
+
+
+class Reduction(IntEnum):
+    """visatb_reduction."""
+
+    MEAN = 0
+    SUM = 1
+
+
+class ReportCode(IntEnum):
+    """visatb_report_code."""
+
+    OK = 0
+    LOGITS = 1
+
+
+ENUMS: dict[str, type[IntEnum]] = {
+    "visatb_status": Status,
+    "visatb_form": Form,
+    "visatb_dtype": Dtype,
+    "visatb_reduction": Reduction,
+    "visatb_report_code": ReportCode,
+}
+
+ALLOW_NEGATIVE_DENOMINATOR = 1
+
+# --- structs --------------------------------------------------------------------------------------
+
+
+class Scores(ctypes.Structure):
+    """visatb_scores, a handle."""
+
+
+class Weights(ctypes.Structure):
+    """visatb_weights, a handle."""
+
+
+class Evaluation(ctypes.Structure):
+    """visatb_evaluation, a handle."""
+
+
+class _Arguments(ctypes.Structure):
+    """A struct that begins with `size`; a new one is what its initialiser macro gives."""
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**{"size": ctypes.sizeof(self), **values})
+
+
+class WeightsOptions(_Arguments):
+    """visatb_weights_options."""
+
+    _fields_ = [
+        ("size", c_size_t),
+        ("form", c_int),
+        ("allow_negative_denominator", c_int32),
+        ("temperature", POINTER(c_double)),
+        ("alphas", POINTER(c_double)),
+        ("scores_sha256", c_char_p),
+    ]
+
+
+class Layout(_Arguments):
+    """visatb_layout; `Layout(units=n)` is VISATB_LAYOUT(n)."""
+
+    _fields_ = [
+        ("size", c_size_t),
+        ("units", c_size_t),
+        ("tasks", c_size_t),
+        ("metrics", c_size_t),
+        ("task_unit", POINTER(c_size_t)),
+        ("metric_task", POINTER(c_size_t)),
+        ("lower_is_better", POINTER(c_uint8)),
+    ]
+
+
+class BalanceOptions(_Arguments):
+    """visatb_balance_options."""
+
+    _fields_ = [
+        ("size", c_size_t),
+        ("alpha_out", c_double),
+        ("alpha_in", c_double),
+        ("alpha_difficulty", c_double),
+        ("temperature", c_double),
+        ("range_low", c_double),
+        ("range_high", c_double),
+    ]
+
+    def __init__(self, **values: Any) -> None:
+        defaults = {
+            "alpha_out": 0.25,
+            "alpha_in": 0.25,
+            "alpha_difficulty": 0.5,
+            "range_low": 0.5,
+            "range_high": 2.0,
+        }
+        super().__init__(**{**defaults, **values})
+
+
+class Report(ctypes.Structure):
+    """visatb_report."""
+
+    _fields_ = [("code", c_int32), ("reserved", c_int32), ("first_bad_row", c_int64)]
+
+
+class VitwLossArgs(_Arguments):
+    """visatb_vitw_loss_args."""
+
+    _fields_ = [
+        ("size", c_size_t),
+        ("rows", c_int64),
+        ("vocab", c_int64),
+        ("tasks", c_int64),
+        ("logits", c_void_p),
+        ("logits_stride", c_int64),
+        ("dtype", c_int),
+        ("reduction", c_int),
+        ("labels", POINTER(c_int64)),
+        ("task_ids", POINTER(c_int32)),
+        ("task_weights", POINTER(c_float)),
+        ("ignore_index", c_int64),
+        ("denominator", POINTER(c_double)),
+        ("grad_scale", POINTER(c_float)),
+        ("label_smoothing", c_double),
+        ("softcap", c_double),
+        ("z_loss", c_double),
+        ("loss", POINTER(c_double)),
+        ("numerator", POINTER(c_double)),
+        ("denominator_out", POINTER(c_double)),
+        ("gradient", c_void_p),
+        ("gradient_stride", c_int64),
+        ("row_nll", POINTER(c_float)),
+        ("row_lse", POINTER(c_float)),
+        ("task_nll", POINTER(c_double)),
+        ("task_tokens", POINTER(c_int64)),
+        ("report", POINTER(Report)),
+    ]
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**{"ignore_index": -100, **values})
+
+
+STRUCTS: dict[str, type[ctypes.Structure]] = {
+    "visatb_scores": Scores,
+    "visatb_weights": Weights,
+    "visatb_evaluation": Evaluation,
+    "visatb_weights_options": WeightsOptions,
+    "visatb_layout": Layout,
+    "visatb_balance_options": BalanceOptions,
+    "visatb_report": Report,
+    "visatb_vitw_loss_args": VitwLossArgs,
+}
+
+# --- functions ------------------------------------------------------------------------------------
+
+_SCORES = POINTER(Scores)
+_WEIGHTS = POINTER(Weights)
+_EVALUATION = POINTER(Evaluation)
+_DOUBLES = POINTER(c_double)
+_BYTES = POINTER(c_uint8)
+_STRINGS = POINTER(c_char_p)
+_SIZE = POINTER(c_size_t)
+_TEXT = (c_char_p, c_size_t, c_char_p)  # text, length, name
+
+# name: (result, arguments)
+PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "visatb_version": (c_char_p, ()),
+    "visatb_build_info": (c_char_p, ()),
+    "visatb_status_string": (c_char_p, (c_int,)),
+    "visatb_last_error": (c_char_p, ()),
+    "visatb_last_error_path": (c_char_p, ()),
+    "visatb_scores_read": (c_int, (c_char_p, POINTER(_SCORES))),
+    "visatb_scores_parse": (c_int, (*_TEXT, POINTER(_SCORES))),
+    "visatb_scores_destroy": (None, (_SCORES,)),
+    "visatb_weights_compute": (c_int, (_SCORES, POINTER(WeightsOptions), POINTER(_WEIGHTS))),
+    "visatb_weights_destroy": (None, (_WEIGHTS,)),
+    "visatb_weights_count": (c_int, (_WEIGHTS, _SIZE)),
+    "visatb_weights_task": (c_int, (_WEIGHTS, c_size_t, _STRINGS, _DOUBLES)),
+    "visatb_weights_warning_count": (c_int, (_WEIGHTS, _SIZE)),
+    "visatb_weights_warning": (c_int, (_WEIGHTS, c_size_t, _STRINGS, _STRINGS, _STRINGS)),
+    "visatb_weights_json": (c_int, (_WEIGHTS, _STRINGS, _SIZE)),
+    "visatb_weights_write": (c_int, (_WEIGHTS, c_char_p)),
+    "visatb_weights_read": (c_int, (c_char_p, c_size_t, _STRINGS, POINTER(c_float))),
+    "visatb_weights_parse": (c_int, (*_TEXT, c_size_t, _STRINGS, POINTER(c_float))),
+    "visatb_evaluation_compute": (c_int, (*_TEXT, c_char_p, POINTER(_EVALUATION))),
+    "visatb_evaluation_json": (c_int, (_EVALUATION, _STRINGS, _SIZE)),
+    "visatb_evaluation_destroy": (None, (_EVALUATION,)),
+    "visatb_contribution": (c_int, (POINTER(Layout), _DOUBLES, _DOUBLES, c_uint32, _DOUBLES)),
+    "visatb_contribution_means": (c_int, (c_size_t, _DOUBLES, _DOUBLES, _DOUBLES)),
+    "visatb_difficulty": (c_int, (POINTER(Layout), _DOUBLES, _DOUBLES, _DOUBLES)),
+    "visatb_softmax_weights": (c_int, (c_size_t, _DOUBLES, c_double, _DOUBLES)),
+    "visatb_balance_weights": (
+        c_int,
+        (c_size_t, *(_DOUBLES,) * 3, POINTER(BalanceOptions), *(_DOUBLES,) * 3),
+    ),
+    "visatb_improvement": (c_int, (c_size_t, _DOUBLES, _DOUBLES, _BYTES, _DOUBLES)),
+    "visatb_improvement_summary": (c_int, (c_size_t, _DOUBLES, _DOUBLES, _DOUBLES)),
+    "visatb_vitw_loss": (c_int, (POINTER(VitwLossArgs),)),
+}
+
+# --- finding and opening --------------------------------------------------------------------------
+
+
+def _candidates() -> Iterator[str]:
+    """What to open, best first; the variable stands alone, for whoever sets it means it."""
+    chosen = os.environ.get(ENVIRONMENT)
+    if chosen:
+        yield chosen
+        return
+    # An editable install keeps its Python files and the library in two folders of one package.
+    folders = [str(Path(__file__).parent), *sys.modules[__package__].__path__]
+    for folder in dict.fromkeys(folders):
+        yield str(Path(folder) / FILE_NAME)
+    yield SONAME
+
+
+def _open() -> ctypes.CDLL:
+    tried = []
+    for name in _candidates():
+        is_path = name != SONAME
+        if is_path and not Path(name).exists():
+            tried.append(f"  {name}: no such file")
+            continue
+        try:
+            return ctypes.CDLL(str(Path(name).resolve()) if is_path else name)
+        except OSError as reason:
+            tried.append(f"  {name}: {reason}")
+            if is_path:
+                break  # A library that is there but broken must not be replaced by another unseen.
+    raise LibraryError(
+        "libvisatb cannot be opened. Tried:\n"
+        + "\n".join(tried)
+        + f"\nReinstall the package (pip install --force-reinstall visatb), or build the library "
+        f"(cmake -B build && cmake --build build) and set {ENVIRONMENT} to the path of "
+        f"{FILE_NAME}."
+    )
+
+
+def _require_version(opened: ctypes.CDLL) -> None:
+    """The struct layouts here are those of one version, so another one is refused."""
+    try:
+        version = opened.visatb_version
+    except AttributeError:
+        raise LibraryError(f"{opened._name} is not libvisatb: it has no visatb_version") from None
+    version.restype = c_char_p
+    found = version().decode()
+    if found != __version__:
+        raise LibraryError(
+            f"{opened._name} is libvisatb {found}, but the package visatb is {__version__}: "
+            f"install both from one release (pip install --force-reinstall visatb"
+            f"=={__version__}), or unset {ENVIRONMENT} if it names an old build"
+        )
+
+
+@functools.cache
+def library() -> ctypes.CDLL:
+    """libvisatb, opened at the first call, with every function's types set.
+
+    Errors: LibraryError (not found, cannot be opened, another version).
+    """
+    opened = _open()
+    _require_version(opened)
+    for name, (result, arguments) in PROTOTYPES.items():
+        try:
+            function = getattr(opened, name)
+        except AttributeError:
+            raise LibraryError(f"{opened._name} has no function {name}") from None
+        function.restype = result
+        function.argtypes = arguments
+    return opened
+
+
+def library_path() -> str:
+    """The file that `library()` opened; for a system-wide one its soname."""
+    return str(library()._name)
+
+
+def build_info() -> dict[str, str]:
+    """What the library was built with, by key ("version", "json", "cuda", ...)."""
+    text: bytes = library().visatb_build_info()
+    pairs = (line.partition(": ") for line in text.decode().splitlines())
+    return {key: value for key, _, value in pairs}
+
+
+# --- errors ---------------------------------------------------------------------------------------
+
+
+def check(status: int) -> None:
+    """Raises what a failed call of this thread came to, with the library's message.
+
+    Errors: ArgumentError, DataError (with `path`), FileError, UnsupportedError, MemoryError;
+    Error for a status this version does not know.
+    """
+    if status == Status.OK:
+        return
+    opened = library()
+    message = opened.visatb_last_error().decode(errors="replace")
+    if status == Status.ERROR_DATA:
+        raise DataError(message, opened.visatb_last_error_path().decode(errors="replace"))
+    kinds: dict[int, type[Exception]] = {
+        Status.ERROR_ARGUMENT: ArgumentError,
+        Status.ERROR_MEMORY: MemoryError,
+        Status.ERROR_IO: FileError,
+        Status.ERROR_UNSUPPORTED: UnsupportedError,
+    }
+    raise kinds.get(status, Error)(message)

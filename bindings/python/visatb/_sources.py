@@ -1,0 +1,59 @@
+"""Where a JSON or CSV document comes from: a file, standard input, or a dict."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ._errors import ArgumentError, DataError, FileError
+
+PathLike = str | os.PathLike[str]
+Source = Mapping[str, Any] | PathLike
+
+
+class Document(NamedTuple):
+    """Bytes, and how messages call them."""
+
+    content: bytes
+    name: str
+
+
+def read(source: Source, name_of_dict: str) -> Document:
+    """Reads a file, standard input where the source is "-", or a dict.
+
+    Errors: FileError (the file cannot be read), DataError (a dict that is not JSON).
+    """
+    if isinstance(source, Mapping):
+        return Document(_encode(source, name_of_dict), name_of_dict)
+    if not isinstance(source, (str, os.PathLike)):
+        raise ArgumentError(f"{source!r} is neither a path nor a dict")
+    if source == "-":
+        return Document(sys.stdin.buffer.read(), "standard input")
+    name = os.fspath(source)
+    try:
+        return Document(Path(name).read_bytes(), name)
+    except (OSError, ValueError) as reason:  # ValueError: a NUL in the path
+        raise FileError(f"{name}: {getattr(reason, 'strerror', None) or reason}") from reason
+
+
+def _encode(source: Mapping[str, Any], name: str) -> bytes:
+    try:
+        text = json.dumps(source, ensure_ascii=False, default=_plain)
+    except (TypeError, ValueError, RecursionError) as reason:
+        raise DataError(f"{name}: {reason}") from None
+    # A lone surrogate passes into the bytes, where the library finds that they are not UTF-8.
+    return text.encode("utf-8", errors="surrogatepass")
+
+
+def _plain(value: object) -> object:
+    """What json does not know: NumPy's scalars and mappings that are no dict."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    item = getattr(value, "item", None)
+    if callable(item):
+        return item()
+    raise TypeError(f"{value!r} is no JSON value")

@@ -1,0 +1,40 @@
+"""`visatb template`: an empty score file to fill in."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from visatb._arguments import FORMS
+from visatb.template import score_template_csv, score_template_json
+
+from .terminal import write
+
+_DESCRIPTION = """\
+Print an empty score file for these tasks, with a place for every score that the form needs. Fill it
+in and give it to `visatb weights`. full: trained on every mini subset, and on each task with them;
+simple: the base model, each task alone, each mini subset alone; precise: both.
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Adds the command."""
+    parser = commands.add_parser(
+        "template", help="an empty score file to fill in", description=_DESCRIPTION
+    )
+    parser.add_argument(
+        "--tasks", required=True, metavar="A,B,C", help="names of the tasks, two or more"
+    )
+    parser.add_argument(
+        "--form", choices=FORMS, default="full", help="which runs are compared (default: full)"
+    )
+    parser.add_argument("--csv", action="store_true", help="as a sheet instead of JSON")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints the file."""
+    make = score_template_csv if arguments.csv else score_template_json
+    tasks = [task.strip() for task in arguments.tasks.split(",")]
+    write(make(tasks, arguments.form))
+    return 0

@@ -1,0 +1,288 @@
+"""From a file of validation scores to one weight per task, and comparisons of methods."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import json
+import os
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _lib, csv_scores
+from ._arguments import Temperature, known_form, temperature_or_zero, three_alphas
+from ._errors import ArgumentError, DataError
+from ._sources import Document, PathLike, Source, read
+
+Form = Literal["full", "simple", "precise"]
+
+
+class ScoreWarning(NamedTuple):
+    """Something in the scores that is allowed but weakens the weights.
+
+    Attributes:
+        code: as "negative_contribution"; never changes.
+        where: the JSON path, or for a sheet its row and column.
+        message: the sentence.
+    """
+
+    code: str
+    where: str
+    message: str
+
+
+class Weights:
+    """One weight per task, with everything it was made from.
+
+    Attributes:
+        data: the whole of weights.json, parsed.
+        tasks: the names in the order of the scores: task id i is tasks[i].
+        weights: the weight of each task.
+        temperature: the T that was used.
+        warnings: what weakens the result.
+    """
+
+    def __init__(self, handle: ctypes._Pointer[_lib.Weights], made_from: _Scores) -> None:
+        """Takes over the handle; weights come from `compute_weights`."""
+        self._handle = handle
+        weakref.finalize(self, _lib.library().visatb_weights_destroy, handle)
+        self._text = _text(_lib.library().visatb_weights_json, handle)
+        self.data: dict[str, Any] = json.loads(self._text)
+        self.tasks: list[str] = self.data["tasks"]
+        self.weights: dict[str, float] = self.data["weights"]
+        self.temperature: float = self.data["temperature"]
+        self._made_from = made_from
+        self.warnings = [
+            ScoreWarning(warning["code"], made_from.where(warning["path"]), warning["message"])
+            for warning in self.data["warnings"]
+        ]
+
+    def __repr__(self) -> str:
+        return f"<visatb.Weights {self.weights}>"
+
+    @property
+    def temperature_from(self) -> str:
+        """Who chose the temperature: "argument", "file" or "automatic"."""
+        return self._made_from.temperature_from
+
+    @property
+    def units(self) -> dict[str, str | None]:
+        """For each task its group, or itself; None for a task of fixed weight."""
+        return self._made_from.units()
+
+    def to_json(self) -> str:
+        """The text of weights.json, to the byte what `save` writes."""
+        return self._text
+
+    def save(self, path: PathLike) -> None:
+        """Writes weights.json; the file appears whole or not at all.
+
+        Errors: FileError (it cannot be written).
+        """
+        _lib.check(_lib.library().visatb_weights_write(self._handle, os.fsencode(path)))
+
+
+def compute_weights(
+    scores: Source,
+    *,
+    form: Form | None = None,
+    temperature: Temperature | None = None,
+    alphas: Sequence[float] | None = None,
+    allow_negative_denominator: bool = False,
+) -> Weights:
+    """The VisATB weights of validation scores (Eq. 3 to 8, 10 to 12).
+
+    Args:
+        scores: a score file as docs/formats.md describes it, JSON or CSV; "-" for standard input;
+            or what a JSON one holds, as a dict.
+        form: which runs are compared, "full", "simple" or "precise"; None: what the file says, and
+            for CSV what its runs tell.
+        temperature: T > 0 or "auto"; None: the file's.
+        alphas: how outward, inward and difficulty are mixed, summing to 1; None: the file's.
+        allow_negative_denominator: let a task through that its own training made worse, although
+            every contribution to it then changes its sign.
+
+    Errors: ArgumentError, FileError (cannot be read), DataError (its message says where in the file
+    and what is wrong).
+    """
+    made_from = _Scores(scores, form, temperature)
+    options, _alive = _options(made_from, form, temperature, alphas, allow_negative_denominator)
+    library = _lib.library()
+    parsed = ctypes.POINTER(_lib.Scores)()
+    result = ctypes.POINTER(_lib.Weights)()
+    content, name = made_from.content, os.fsencode(made_from.name)
+    try:
+        _lib.check(library.visatb_scores_parse(content, len(content), name, ctypes.byref(parsed)))
+        _lib.check(
+            library.visatb_weights_compute(parsed, ctypes.byref(options), ctypes.byref(result))
+        )
+    except DataError as error:
+        raise made_from.translate(error) from None
+    finally:
+        library.visatb_scores_destroy(parsed)
+    return Weights(result, made_from)
+
+
+def load_weights(path: PathLike, tasks: Sequence[str] | None = None) -> NDArray[np.float32]:
+    """The weights of a weights file, for a trainer.
+
+    Args:
+        path: weights.json.
+        tasks: the names in the trainer's order, so that task id i has weight result[i]; each must
+            be in the file. None: all, in the file's order.
+
+    Returns:
+        [tasks], float32.
+
+    Errors: FileError, DataError (a bad file, a name that is not in it).
+    """
+    if isinstance(tasks, str):
+        raise ArgumentError(f"tasks = {tasks!r}; expected a list of names")
+    content, name = read(path, "weights")
+    listed = _task_names(content) if tasks is None else list(tasks)
+    names = listed or []
+    encoded = [task.encode() for task in names]
+    result = np.empty(len(names), dtype=np.float32)
+    _lib.check(
+        _lib.library().visatb_weights_parse(
+            content,
+            len(content),
+            os.fsencode(name),
+            len(names),
+            (ctypes.c_char_p * len(names))(*encoded),
+            result.ctypes.data_as(ctypes.POINTER(ctypes.c_float)),
+        )
+    )
+    if listed is None:
+        raise DataError(f"{name}: tasks: expected a list of names", "tasks")
+    return result
+
+
+def evaluate(results: Source, *, baseline: str | None = None) -> dict[str, Any]:
+    """Compares methods by their improvement over a baseline (Eq. 9).
+
+    Args:
+        results: a results file as docs/formats.md describes it; "-" for standard input; or what it
+            holds, as a dict.
+        baseline: the method to compare with; None: the file's.
+
+    Returns:
+        {"baseline": ..., "methods": {name: {"dI", "dE", "dI_zero" where the file has zero-shot
+        tasks, "tasks": {task: improvement}}}}, all in percent.
+
+    Errors: FileError, DataError.
+    """
+    return dict(json.loads(evaluation_json(results, baseline=baseline)))
+
+
+def evaluation_json(results: Source, *, baseline: str | None = None) -> str:
+    """What `evaluate` returns, as the library's JSON text."""
+    content, name = read(results, "results")
+    library = _lib.library()
+    handle = ctypes.POINTER(_lib.Evaluation)()
+    _lib.check(
+        library.visatb_evaluation_compute(
+            content,
+            len(content),
+            os.fsencode(name),
+            None if baseline is None else baseline.encode(),
+            ctypes.byref(handle),
+        )
+    )
+    try:
+        return _text(library.visatb_evaluation_json, handle)
+    finally:
+        library.visatb_evaluation_destroy(handle)
+
+
+class _Scores:
+    """A score file of either kind, as the library reads it, and the way back to its rows."""
+
+    def __init__(self, source: Source, form: str | None, temperature: Temperature | None) -> None:
+        document = read(source, "scores")
+        chosen = None if form is None else known_form(form)
+        self.name = document.name
+        self.sheet = (
+            csv_scores.convert(document.content, document.name, chosen)
+            if _is_csv(document)
+            else None
+        )
+        self.content = csv_scores.to_json(self.sheet) if self.sheet else document.content
+        self._temperature = temperature
+
+    @functools.cached_property
+    def document(self) -> dict[str, Any]:
+        """The score file; to be asked for only when the library has found it to be right."""
+        return self.sheet.document if self.sheet else json.loads(self.content)
+
+    @property
+    def temperature_from(self) -> str:
+        """Who chose the temperature."""
+        if self._temperature is not None:
+            return "automatic" if self._temperature == "auto" else "argument"
+        return "automatic" if self.document.get("temperature", "auto") == "auto" else "file"
+
+    def units(self) -> dict[str, str | None]:
+        """The unit of every task."""
+        return {
+            task["name"]: None if "fixed_weight" in task else task.get("group", task["name"])
+            for task in self.document["tasks"]
+        }
+
+    def where(self, path: str) -> str:
+        """A place in the document as the user's file has it."""
+        return self.sheet.where(path) if self.sheet else path
+
+    def translate(self, error: DataError) -> DataError:
+        """An error of the document as one of the user's file."""
+        return self.sheet.translate(error) if self.sheet else error
+
+
+def _is_csv(document: Document) -> bool:
+    suffix = os.path.splitext(document.name)[1].lower()  # noqa: PTH122 - a name may be no path
+    if suffix in {".json", ".csv"}:
+        return suffix == ".csv"
+    # A dict is named without a suffix, and its text begins as JSON does.
+    return not document.content.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{")
+
+
+def _options(
+    scores: _Scores,
+    form: str | None,
+    temperature: Temperature | None,
+    alphas: Sequence[float] | None,
+    allow_negative_denominator: bool,
+) -> tuple[_lib.WeightsOptions, tuple[object, ...]]:
+    """The options, and what must outlive them."""
+    used = None if temperature is None else ctypes.c_double(temperature_or_zero(temperature))
+    mixed = None if alphas is None else (ctypes.c_double * 3)(*three_alphas(alphas))
+    options = _lib.WeightsOptions(
+        form=_lib.Form.OF_FILE if form is None else _lib.Form[form.upper()],
+        allow_negative_denominator=int(allow_negative_denominator),
+        temperature=None if used is None else ctypes.pointer(used),
+        alphas=None if mixed is None else ctypes.cast(mixed, ctypes.POINTER(ctypes.c_double)),
+        scores_sha256=scores.sheet.sha256.encode() if scores.sheet else None,
+    )
+    return options, (used, mixed)
+
+
+def _text(function: Callable[..., int], handle: object) -> str:
+    """The text that a handle owns."""
+    text, length = ctypes.c_char_p(), ctypes.c_size_t()
+    _lib.check(function(handle, ctypes.byref(text), ctypes.byref(length)))
+    return ctypes.string_at(text, length.value).decode()
+
+
+def _task_names(content: bytes) -> list[str] | None:
+    """The names in a weights file; None where it has none, or is none."""
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    tasks = document.get("tasks") if isinstance(document, dict) else None
+    is_list = isinstance(tasks, list) and all(isinstance(task, str) for task in tasks)
+    return tasks if is_list else None

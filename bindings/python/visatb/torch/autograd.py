@@ -1,0 +1,171 @@
+"""The derivative of the loss, for the operator and for autograd.Function alike.
+
+The forward forms G = s * dL/dlogits, where s is `grad_scale`, the factor that is expected from
+upstream. The backward owes u * dL/dlogits for the factor u that comes: G itself if u is s, else
+G * (u / s). fp16 logits without a `grad_scale` would underflow in G, so theirs is formed in the
+backward, with s = u.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._errors import Error, UnsupportedError
+from . import ops
+
+GRAD_SCALE = 5  # its place among the operators' arguments
+OPTIONS = slice(6, 11)
+
+
+def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    """What the backward needs: the gradient if there is one, else what it is formed from."""
+    # Else autograd makes a zero of the logits' size, the "gradient" of the gradient output.
+    ctx.set_materialize_grads(False)
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.arguments = len(inputs)
+    ctx.formed = inputs[-1]
+    if ctx.formed:
+        ctx.save_for_backward(output[-1], inputs[GRAD_SCALE])
+    else:
+        ctx.options = inputs[OPTIONS]
+        ctx.save_for_backward(*inputs[:GRAD_SCALE])
+
+
+def backward(ctx: Any, upstream: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+    """upstream * dL/dlogits, and None for every other argument."""
+    nothing = (None,) * (ctx.arguments - 1)
+    if upstream is None:
+        return (None, *nothing)
+    with torch.no_grad():
+        if ctx.formed:
+            gradient, grad_scale = ctx.saved_tensors
+            gradient = _kept_apart(gradient, _times(gradient, upstream, grad_scale))
+        else:
+            arguments = (*ctx.saved_tensors, upstream.float(), *ctx.options, True)
+            gradient = ops.loss(*arguments)[-1]
+    return (_first_derivative_only(gradient), *nothing)
+
+
+class FunctionalLoss(torch.autograd.Function):
+    """visatb::vitw_loss where PyTorch has no torch.library.custom_op."""
+
+    @staticmethod
+    def forward(*arguments: Any) -> tuple[Tensor, ...]:
+        """The arguments and results of the operator."""
+        return ops.form_loss(*arguments)
+
+    setup_context = staticmethod(setup_context)
+    backward = staticmethod(backward)
+
+
+if ops.REGISTERED:
+    ops.loss_operator.register_autograd(backward, setup_context=setup_context)
+
+
+def functional_loss(*arguments: Any) -> tuple[Tensor, ...]:
+    """visatb::vitw_loss, differentiable in the logits on every version of PyTorch."""
+    if ops.REGISTERED:
+        return ops.loss(*arguments)
+    apply: Callable[..., tuple[Tensor, ...]] = FunctionalLoss.apply
+    return apply(*arguments)
+
+
+def inplace_loss(*arguments: Any) -> tuple[Tensor, ...]:
+    """(loss, numerator, denominator, task_nll, task_tokens, report); see `InplaceLoss`."""
+    apply: Callable[..., tuple[Tensor, ...]] = InplaceLoss.apply
+    return apply(*arguments)
+
+
+class InplaceLoss(torch.autograd.Function):
+    """The loss whose gradient takes the place of the logits.
+
+    The logits are not declared as a result: nobody may compute with what they hold now. Their
+    version counter moves, so that whoever kept them for a backward fails.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, ...]:
+        """The arguments of visatb::vitw_loss; the last says whether to form the gradient now."""
+        *inputs, ctx.formed = arguments
+        ctx.set_materialize_grads(False)
+        ctx.spent = False
+        ctx.arguments = len(arguments)
+        if ctx.formed:
+            output = ops.loss_inplace(*inputs)
+            # Detached, for only its memory and its version matter.
+            ctx.save_for_backward(inputs[0].detach(), inputs[GRAD_SCALE])
+        else:
+            output = ops.loss(*arguments)[:-1]
+            ctx.options = inputs[OPTIONS]
+            ctx.save_for_backward(inputs[0].detach(), *inputs[1:GRAD_SCALE])
+        ctx.mark_non_differentiable(*output[1:])
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+        """As `backward`, once: what is returned is the logits' memory, which then is autograd's."""
+        nothing = (None,) * (ctx.arguments - 1)
+        if upstream is None:
+            return (None, *nothing)
+        if ctx.spent:
+            raise Error(
+                "vitw_loss: a second backward through an in-place loss: its gradient was handed "
+                "out by the first; use inplace=False"
+            )
+        with torch.no_grad():
+            logits = ctx.saved_tensors[0]
+            if ctx.formed:
+                logits = _times(logits, upstream, ctx.saved_tensors[1], inplace=True)
+            else:
+                ops.loss_inplace(logits, *ctx.saved_tensors[1:], upstream.float(), *ctx.options)
+        ctx.spent = True
+        return (_first_derivative_only(logits), *nothing)
+
+
+def _times(
+    gradient: Tensor, upstream: Tensor, grad_scale: Tensor | None, *, inplace: bool = False
+) -> Tensor:
+    factor = upstream if grad_scale is None else upstream / grad_scale
+    # The usual factor is 1, and a pass over the memory is worth saving. A tensor that is being
+    # traced has no value to look at, and looking at one on a GPU would wait for it.
+    if type(factor) is Tensor and factor.device.type == "cpu" and factor.item() == 1:
+        return gradient
+    return gradient.mul_(factor) if inplace else gradient * factor
+
+
+def _kept_apart(saved: Tensor, gradient: Tensor) -> Tensor:
+    """A copy of what is saved, where a further backward may come for it.
+
+    A leaf takes the gradient for its `.grad`, and adds the next one into that memory. Versions that
+    do not tell whether the graph is retained hand out the saved tensor itself; a further backward
+    there fails, by its version, if it was written to.
+    """
+    retained = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: False)
+    return gradient.clone() if gradient is saved and retained() else gradient
+
+
+class _FirstDerivativeOnly(torch.autograd.Function):
+    """The identity, with an error for a derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> Tensor:
+        raise UnsupportedError(
+            "vitw_loss: no second derivative: its gradient cannot be differentiated again; "
+            "expected a backward without create_graph=True, or another loss"
+        )
+
+
+def _first_derivative_only(gradient: Tensor) -> Tensor:
+    """Under create_graph=True, a gradient that says so instead of passing for a constant."""
+    if not torch.is_grad_enabled():
+        return gradient
+    apply: Callable[[Tensor], Tensor] = _FirstDerivativeOnly.apply
+    return apply(gradient.detach().requires_grad_())

@@ -1,0 +1,108 @@
+"""VITWLoss: the loss as a module that keeps lambda and the options."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .arguments import Scalar
+from .function import Stats, vitw_loss
+from .task_weights import TaskWeights, prepare_task_weights
+
+
+class VITWLoss(nn.Module):
+    """`vitw_loss` with its weights and options kept.
+
+        loss = VITWLoss("weights.json", shift=True)
+        loss(logits, labels, task_ids).backward()
+
+    The weights stay fp32 whatever the module is cast to, and in no state_dict: they are neither
+    parameters nor buffers, since `.to(torch.bfloat16)` and training engines would round those.
+
+    Args:
+        task_weights: as in `vitw_loss`; a weights.json is read once, here.
+        ignore_index, denominator, reduction, shift, label_smoothing, softcap, z_loss, grad_scale,
+        inplace, return_stats: as in `vitw_loss`. `denominator` and `grad_scale` change from step to
+        step, so that a call can give its own.
+
+    Errors: those of `vitw_loss`.
+    """
+
+    def __init__(
+        self,
+        task_weights: TaskWeights,
+        *,
+        ignore_index: int = -100,
+        denominator: Scalar | None = None,
+        reduction: str = "mean",
+        shift: bool = False,
+        label_smoothing: float = 0.0,
+        softcap: float | None = None,
+        z_loss: float = 0.0,
+        grad_scale: Scalar | None = None,
+        inplace: bool = False,
+        return_stats: bool = False,
+    ) -> None:
+        super().__init__()
+        self.task_weights = task_weights
+        self.ignore_index = ignore_index
+        self.denominator = denominator
+        self.reduction = reduction
+        self.shift = shift
+        self.label_smoothing = label_smoothing
+        self.softcap = softcap
+        self.z_loss = z_loss
+        self.grad_scale = grad_scale
+        self.inplace = inplace
+        self.return_stats = return_stats
+
+    @property
+    def task_weights(self) -> Tensor:
+        """lambda, [tasks] fp32 on the CPU; may be set anew, in any form the constructor takes."""
+        return self._by_device[torch.device("cpu")]
+
+    @task_weights.setter
+    def task_weights(self, task_weights: TaskWeights) -> None:
+        weights = prepare_task_weights(task_weights, torch.device("cpu"))
+        # A copy: what the caller does to his tensor later is not to change the loss unseen.
+        self._by_device = {weights.device: weights.detach().clone()}
+
+    def forward(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        task_ids: Tensor,
+        *,
+        denominator: Scalar | None = None,
+        grad_scale: Scalar | None = None,
+    ) -> Tensor | tuple[Tensor, Stats]:
+        """The loss, or (loss, Stats); arguments and shapes as in `vitw_loss`."""
+        loss, stats = vitw_loss(
+            logits,
+            labels,
+            task_ids,
+            self._weights_on(logits.device),
+            ignore_index=self.ignore_index,
+            denominator=self.denominator if denominator is None else denominator,
+            reduction=self.reduction,
+            shift=self.shift,
+            label_smoothing=self.label_smoothing,
+            softcap=self.softcap,
+            z_loss=self.z_loss,
+            grad_scale=self.grad_scale if grad_scale is None else grad_scale,
+            inplace=self.inplace,
+            return_stats=True,
+        )
+        return (loss, stats) if self.return_stats else loss
+
+    def _weights_on(self, device: torch.device) -> Tensor:
+        if device not in self._by_device:
+            self._by_device[device] = self.task_weights.to(device)
+        return self._by_device[device]
+
+    def extra_repr(self) -> str:
+        """The weights, and the options that shape the loss."""
+        return (
+            f"task_weights={self.task_weights.tolist()}, ignore_index={self.ignore_index}, "
+            f"reduction={self.reduction!r}, shift={self.shift}, inplace={self.inplace}"
+        )

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from visatb.cli import main
+
+ROOT = Path(__file__).resolve().parents[2]
+Json = dict[str, Any]
+
+
+class Run(NamedTuple):
+    """What a command came to."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def vector() -> Callable[[str], Json]:
+    """A case with a known answer, from tests/vectors."""
+
+    def load(name: str) -> Json:
+        return dict(json.loads((ROOT / "tests/vectors" / name).read_text(encoding="utf-8")))
+
+    return load
+
+
+@pytest.fixture
+def scores(vector: Callable[[str], Json]) -> Json:
+    """A score file of three tasks and one of fixed weight, to be broken by a test."""
+    return dict(vector("scores_full.json")["scores"])
+
+
+@pytest.fixture
+def examples() -> Path:
+    return ROOT / "examples/scores"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder, so that messages name files as users see them."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Run]:
+    """Runs `visatb` with these arguments."""
+
+    def run(*arguments: str | Path, stdin: str | bytes = "") -> Run:
+        given = stdin.encode() if isinstance(stdin, str) else stdin
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as exit_:
+            code = int(exit_.code or 0)
+        captured = capsys.readouterr()
+        return Run(code, captured.out, captured.err)
+
+    return run

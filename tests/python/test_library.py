@@ -1,0 +1,146 @@
+"""How the package finds its C library, and what it says where it does not."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from visatb import ArgumentError, DataError, Error, FileError, LibraryError, UnsupportedError, _lib
+
+
+@pytest.fixture(autouse=True)
+def opened_anew() -> Iterator[None]:
+    """Each test opens the library itself, and the tests after it do so too."""
+    _lib.library.cache_clear()
+    yield
+    _lib.library.cache_clear()
+
+
+class FakeLibrary:
+    """Answers as much of a library as a test of the loader asks for."""
+
+    def __init__(self, *, status: str = "", path: str = "") -> None:
+        self._name = "/somewhere/libvisatb.so"
+        self.message, self.path = status.encode(), path.encode()
+
+    def visatb_last_error(self) -> bytes:
+        return self.message
+
+    def visatb_last_error_path(self) -> bytes:
+        return self.path
+
+
+def test_the_variable_stands_alone_and_the_error_says_how_to_mend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "libvisatb.so"
+    monkeypatch.setenv("VISATB_LIBRARY", str(path))
+    with pytest.raises(LibraryError) as caught:
+        _lib.library()
+    assert str(caught.value).splitlines()[:2] == [
+        "libvisatb cannot be opened. Tried:",
+        f"  {path}: no such file",
+    ]
+    assert "pip install --force-reinstall visatb" in str(caught.value)
+    assert "libvisatb.so.0" not in str(caught.value)
+
+
+def test_without_the_variable_every_place_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("VISATB_LIBRARY", raising=False)
+    monkeypatch.setattr(_lib, "__file__", str(tmp_path / "_lib.py"))
+    monkeypatch.setattr(sys.modules["visatb"], "__path__", [str(tmp_path / "other")])
+    monkeypatch.setattr(_lib, "SONAME", "libvisatb-that-no-system-has.so.0")
+    with pytest.raises(LibraryError) as caught:
+        _lib.library()
+    tried = str(caught.value).splitlines()[1:4]
+    assert tried[0] == f"  {tmp_path}/libvisatb.so: no such file"
+    assert tried[1] == f"  {tmp_path}/other/libvisatb.so: no such file"
+    assert tried[2].startswith("  libvisatb-that-no-system-has.so.0: ")
+
+
+def test_a_broken_library_in_the_package_is_not_replaced_by_the_system_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("VISATB_LIBRARY", raising=False)
+    monkeypatch.setattr(_lib, "__file__", str(tmp_path / "_lib.py"))
+    (tmp_path / "libvisatb.so").write_text("no library", encoding="ascii")
+    with pytest.raises(LibraryError) as caught:
+        _lib.library()
+    assert "libvisatb.so.0" not in str(caught.value)
+
+
+def test_another_version_is_refused_with_both_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_lib, "__version__", "0.0.9")
+    with pytest.raises(
+        LibraryError, match=r"is libvisatb 0\.1\.0, but the package visatb is 0\.0\.9"
+    ):
+        _lib.library()
+
+
+def test_a_library_that_is_another_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    libc = next(iter(sorted(Path("/").glob("lib/*/libc.so.6"))), None)
+    if libc is None:
+        pytest.skip("no libc.so.6 where this test looks")
+    monkeypatch.setenv("VISATB_LIBRARY", str(libc))
+    with pytest.raises(LibraryError, match="is not libvisatb: it has no visatb_version"):
+        _lib.library()
+
+
+def test_the_library_is_opened_once() -> None:
+    assert _lib.library() is _lib.library()
+    assert Path(_lib.library_path()).name.startswith("libvisatb.so")
+
+
+def test_the_build_info_is_told_by_key() -> None:
+    info = _lib.build_info()
+    assert info["version"] == _lib.library().visatb_version().decode()
+    assert {"compiler", "json", "cuda"} <= info.keys()
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (_lib.Status.ERROR_ARGUMENT, ArgumentError),
+        (_lib.Status.ERROR_DATA, DataError),
+        (_lib.Status.ERROR_MEMORY, MemoryError),
+        (_lib.Status.ERROR_IO, FileError),
+        (_lib.Status.ERROR_UNSUPPORTED, UnsupportedError),
+        (99, Error),
+    ],
+)
+def test_a_status_is_raised_as_its_exception_with_the_message(
+    status: int, kind: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_lib, "library", lambda: FakeLibrary(status="what is wrong"))
+    with pytest.raises(kind) as caught:
+        _lib.check(status)
+    assert type(caught.value) is kind
+    assert str(caught.value) == "what is wrong"
+
+
+def test_ok_is_no_error() -> None:
+    _lib.check(_lib.Status.OK)
+
+
+def test_a_data_error_keeps_its_path_also_between_processes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fake = FakeLibrary(status="s.json: runs.mini: missing", path="runs.mini")
+    monkeypatch.setattr(_lib, "library", lambda: fake)
+    with pytest.raises(DataError) as caught:
+        _lib.check(_lib.Status.ERROR_DATA)
+    copied: Any = pickle.loads(pickle.dumps(caught.value))  # noqa: S301
+    for error in (caught.value, copied):
+        assert (str(error), error.path) == ("s.json: runs.mini: missing", "runs.mini")
+
+
+def test_the_library_s_own_message_comes_through() -> None:
+    with pytest.raises(ArgumentError, match="units"):
+        _lib.check(_lib.library().visatb_softmax_weights(0, None, 1.0, None))

@@ -1,0 +1,185 @@
+"""VITWLoss keeps lambda where nothing casts it, and the options of vitw_loss."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", minversion="2.1", reason="PyTorch 2.1 or newer is needed")
+
+from reference import make_batch  # noqa: E402
+
+import visatb  # noqa: E402
+from visatb import ArgumentError  # noqa: E402
+from visatb.torch import Stats, VITWLoss, vitw_loss  # noqa: E402
+from visatb.torch._require import require_torch  # noqa: E402
+
+VECTORS = Path(__file__).parents[1] / "vectors"
+LAMBDA = torch.tensor([1 / 3, 1.75, 0.0])  # 1/3 is another number in bf16.
+
+
+@pytest.fixture
+def weights_json(tmp_path: Path) -> Path:
+    """A weights.json made from scores."""
+    vector = json.loads((VECTORS / "scores_groups.json").read_text(encoding="utf-8"))
+    path = tmp_path / "weights.json"
+    visatb.compute_weights(vector["scores"]).save(path)
+    return path
+
+
+def test_the_module_gives_the_loss_of_the_function() -> None:
+    batch = make_batch()
+    assert torch.equal(VITWLoss(LAMBDA)(*batch[:3]), vitw_loss(*batch[:3], LAMBDA))
+
+
+def test_the_module_has_every_option_of_the_function_with_the_same_default() -> None:
+    def options(function: Any) -> dict[str, Any]:
+        parameters = inspect.signature(function).parameters.values()
+        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+    assert options(VITWLoss) == options(vitw_loss)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"shift": True},
+        {"reduction": "sum"},
+        {"denominator": 9.0},
+        {"ignore_index": 3},
+        {"return_stats": True},
+    ],
+    ids=str,
+)
+def test_an_option_reaches_the_function(options: dict[str, Any]) -> None:
+    batch = make_batch()
+    labels = batch.labels.clamp(min=0)
+    found = VITWLoss(LAMBDA, **options)(batch.logits, labels, batch.task_ids)
+    expected = vitw_loss(batch.logits, labels, batch.task_ids, LAMBDA, **options)
+    for ours, theirs in zip(flat(found), flat(expected), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def flat(result: Any) -> list[Any]:
+    return [result[0], *result[1]] if isinstance(result, tuple) else [result]
+
+
+def test_a_call_gives_its_own_denominator_and_grad_scale() -> None:
+    batch = make_batch()
+    loss = VITWLoss(LAMBDA, denominator=3.0)
+    expected = vitw_loss(*batch[:3], LAMBDA, denominator=5.0)
+    assert torch.equal(loss(*batch[:3], denominator=5.0), expected)
+    with pytest.raises(ArgumentError, match="^grad_scale"):
+        loss(*batch[:3], grad_scale=0)
+
+
+def test_in_place_the_logits_hold_the_gradient() -> None:
+    batch = make_batch()
+    logits = batch.logits.clone().requires_grad_() * 1
+    VITWLoss(LAMBDA, inplace=True)(logits, *batch[1:3])
+    assert not torch.equal(logits, batch.logits)
+
+
+def test_statistics_come_by_name() -> None:
+    loss, stats = VITWLoss(LAMBDA, return_stats=True)(*make_batch()[:3])
+    assert isinstance(stats, Stats)
+    assert Stats._fields == ("numerator", "denominator", "task_nll", "task_tokens", "report")
+    assert loss.shape == ()
+
+
+@pytest.mark.parametrize("cast", ["to", "bfloat16", "half", "double"])
+def test_a_cast_of_the_module_leaves_lambda_in_fp32(cast: str) -> None:
+    model = torch.nn.Sequential(VITWLoss(LAMBDA))
+    model.to(torch.bfloat16) if cast == "to" else getattr(model, cast)()
+    assert model[0].task_weights.dtype == torch.float32
+    assert torch.equal(model[0].task_weights, LAMBDA)
+
+
+def test_lambda_is_neither_parameter_nor_buffer_nor_state() -> None:
+    loss = VITWLoss(LAMBDA)
+    assert not list(loss.parameters())
+    assert not list(loss.buffers())
+    assert not loss.state_dict()
+    loss.load_state_dict({})
+
+
+def test_the_module_can_be_saved_and_loaded_whole() -> None:
+    file = io.BytesIO()
+    torch.save(VITWLoss(LAMBDA, shift=True), file)
+    file.seek(0)
+    loss = torch.load(file, weights_only=False)
+    assert torch.equal(loss.task_weights, LAMBDA)
+    assert loss.shift
+
+
+def test_lambda_can_be_set_for_the_next_step() -> None:
+    batch = make_batch()
+    loss = VITWLoss(LAMBDA)
+    loss(*batch[:3])
+    loss.task_weights = [2.0, 1.0, 0.5]
+    assert torch.equal(loss(*batch[:3]), vitw_loss(*batch[:3], [2.0, 1.0, 0.5]))
+
+
+def test_a_tensor_that_changes_later_does_not_change_lambda() -> None:
+    weights = LAMBDA.clone()
+    loss = VITWLoss(weights)
+    weights.zero_()
+    assert torch.equal(loss.task_weights, LAMBDA)
+
+
+def test_a_weights_json_is_read_once_in_the_order_of_its_tasks(weights_json: Path) -> None:
+    document = json.loads(weights_json.read_text(encoding="utf-8"))
+    loss = VITWLoss(weights_json)
+    expected = torch.tensor([document["weights"][task] for task in document["tasks"]])
+    torch.testing.assert_close(loss.task_weights, expected, rtol=1e-7, atol=0)
+    weights_json.unlink()
+    batch = make_batch()
+    assert torch.equal(loss(*batch[:3]), vitw_loss(*batch[:3], expected))
+
+
+def test_the_function_takes_a_weights_json_too(weights_json: Path) -> None:
+    batch = make_batch()
+    expected = VITWLoss(weights_json)(*batch[:3])
+    for path in (weights_json, str(weights_json)):
+        assert torch.equal(vitw_loss(*batch[:3], path), expected)
+
+
+def test_wrong_weights_are_refused_when_the_module_is_made() -> None:
+    with pytest.raises(ArgumentError, match=r"^task_weights = \[\]"):
+        VITWLoss([])
+
+
+def test_the_module_shows_its_weights() -> None:
+    assert repr(VITWLoss([1.0, 0.5])) == (
+        "VITWLoss(task_weights=[1.0, 0.5], ignore_index=-100, reduction='mean', shift=False, "
+        "inplace=False)"
+    )
+
+
+def test_the_package_exports_the_loss_without_importing_it_first() -> None:
+    assert visatb.vitw_loss is vitw_loss
+    assert visatb.visatb_vitw_loss is vitw_loss
+    assert visatb.VITWLoss is VITWLoss
+    assert visatb.Stats is Stats
+
+
+def test_a_missing_pytorch_is_an_error_with_the_line_that_mends_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(
+        ImportError, match=r"PyTorch is not installed; .* pip install 'torch>=2\.1'"
+    ):
+        require_torch()
+
+
+def test_a_pytorch_that_is_too_old_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "__version__", "2.0.1+cu118")
+    with pytest.raises(ImportError, match=r"PyTorch is 2\.0\.1\+cu118; .* 2\.1 or newer"):
+        require_torch()
