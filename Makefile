@@ -32,6 +32,9 @@ test-c:
 	cmake --preset tsan
 	cmake --build --preset tsan -j $(JOBS) --target test_threads
 	ctest --preset tsan -R test_threads
+	cmake --preset release -DVISATB_TESTS=OFF
+	cmake --build --preset release -j $(JOBS)
+	tools/check-install
 
 test-python:
 	tools/system-packages build
