@@ -1,7 +1,7 @@
 """How long the balance mathematics takes: arrays of 17 and 4096 tasks, a score file of 256.
 
-`python benchmarks/balance.py` prints medians over repeated calls of the installed library, checks of
-the input included, and the machine they were taken on.
+`python benchmarks/balance.py` prints medians over repeated calls of the installed library, with its
+checks of the input, and the machine they were taken on.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+
 import visatb
 
 

@@ -1,0 +1,43 @@
+"""What the READMEs show is what happens."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+READMES = [ROOT / "README.md", ROOT / "bindings/python/README.md"]
+
+
+def blocks(readme: Path, language: str) -> list[str]:
+    text = readme.read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+def test_the_first_table_is_what_the_first_command_prints(command):
+    printed = command("weights", ROOT / "examples/scores/full.json").out
+    assert blocks(READMES[0], "")[0].strip() == printed.strip()
+
+
+@pytest.mark.parametrize("readme", READMES, ids=["project", "package"])
+def test_the_python_code_runs(readme, examples, folder):
+    torch = pytest.importorskip("torch")
+    shutil.copy(examples / "full.json", folder / "scores.json")
+    (code,) = blocks(readme, "python")
+    names = {
+        "logits": torch.randn(2, 5, 11, requires_grad=True),
+        "labels": torch.randint(0, 11, (2, 5)),
+        "task_ids": torch.tensor([0, 3]),
+    }
+    exec(compile(code, str(readme), "exec"), names)  # noqa: S102 - our own file
+    assert names["loss"].isfinite()
+
+
+def test_every_file_that_the_documents_point_to_is_there():
+    for document in [*READMES, *(ROOT / "docs").glob("*.md"), ROOT / "CHANGELOG.md"]:
+        for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
+            if not target.startswith("https://"):
+                assert (document.parent / target).exists(), f"{document.name}: {target}"
