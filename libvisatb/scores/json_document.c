@@ -51,7 +51,8 @@ visatb_status json_document_parse(const char *text, size_t length, const char *k
     json_t *const parsed =
         json_loadb(text, length, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_DECODE_INT_AS_REAL, &error);
     if (!parsed) {
-        if (json_error_code(&error) == json_error_out_of_memory)
+        /* Where jansson runs out of memory it mostly says nothing at all. */
+        if (json_error_code(&error) == json_error_out_of_memory || error.text[0] == '\0')
             return error_out_of_memory("json_loadb");
         const size_t offset = error.position < 0 ? 0 : (size_t)error.position;
         json_path_of_offset(&place->path, text, offset < length ? offset : length);
