@@ -1,5 +1,6 @@
 #include "scores/json_document.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -107,6 +108,45 @@ visatb_status place_number(const json_place *place, const json_t *value, double 
         return wrong_type(place, "a number", value);
     *number = json_number_value(value);
     return VISATB_OK;
+}
+
+static bool is_weight(double number) {
+    return number >= 0.0 && number <= FLT_MAX;
+}
+
+static bool is_count(double number) {
+    return number >= 1.0 && number == floor(number);
+}
+
+static bool is_seed(double number) {
+    return number >= 0.0 && number == floor(number);
+}
+
+static bool is_rate(double number) {
+    return number > 0.0 && number <= 1.0;
+}
+
+const number_rule number_is_weight = {is_weight, "a finite number of 0 or more"};
+const number_rule number_is_count = {is_count, "a whole number of 1 or more"};
+const number_rule number_is_seed = {is_seed, "a whole number of 0 or more"};
+const number_rule number_is_rate = {is_rate, "a rate above 0 and up to 1"};
+
+visatb_status place_number_of(const json_place *place, const json_t *value, const number_rule *rule,
+                              double *number) {
+    const visatb_status status = place_number(place, value, number);
+    if (status == VISATB_OK && !rule->accepts(*number))
+        return place_error(place, "%g; expected %s", *number, rule->expected);
+    return status;
+}
+
+visatb_status place_optional_number(json_place *place, const json_t *object, const char *key,
+                                    const number_rule *rule, double *number) {
+    const size_t mark = place->path.length;
+    const json_t *const value = place_enter(place, object, key);
+    const visatb_status status = value ? place_number_of(place, value, rule, number) : VISATB_OK;
+    if (status == VISATB_OK)
+        json_path_leave(&place->path, mark);
+    return status;
 }
 
 visatb_status place_string(const json_place *place, const json_t *value, const char **string) {

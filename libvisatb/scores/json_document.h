@@ -40,6 +40,24 @@ visatb_status place_number(const json_place *place, const json_t *value, double 
 visatb_status place_string(const json_place *place, const json_t *value, const char **string);
 visatb_status place_boolean(const json_place *place, const json_t *value, bool *boolean);
 
+/* What a number must be, and the words for it: "-1; expected a finite number of 0 or more". */
+typedef struct number_rule {
+    bool (*accepts)(double number);
+    const char *expected;
+} number_rule;
+
+extern const number_rule number_is_weight; /* fits a trainer's float */
+extern const number_rule number_is_count;
+extern const number_rule number_is_seed;
+extern const number_rule number_is_rate;
+
+visatb_status place_number_of(const json_place *place, const json_t *value, const number_rule *rule,
+                              double *number);
+
+/* The same for a key that may be absent, which leaves *number alone. */
+visatb_status place_optional_number(json_place *place, const json_t *object, const char *key,
+                                    const number_rule *rule, double *number);
+
 /* An optional "note": a string. */
 visatb_status place_note(json_place *place, const json_t *object);
 

@@ -32,9 +32,8 @@ static visatb_status read_alphas(json_place *place, const json_t *root, double a
             status = PLACE_KNOWN_KEYS(place, object, alpha_keys);
         const size_t mark = place->path.length;
         for (int k = 0; status == VISATB_OK && k < 3; k++) {
-            status = place_number(place, place_enter(place, object, alpha_keys[k]), &alphas[k]);
-            if (status == VISATB_OK && alphas[k] < 0.0)
-                status = place_error(place, "%g; expected a number of 0 or more", alphas[k]);
+            status = place_number_of(place, place_enter(place, object, alpha_keys[k]), &number_is_weight,
+                                     &alphas[k]);
             if (status == VISATB_OK)
                 json_path_leave(&place->path, mark);
         }
@@ -88,23 +87,6 @@ static visatb_status read_range(json_place *place, const json_t *root, double ra
     return VISATB_OK;
 }
 
-static visatb_status read_sampling_number(json_place *place, const json_t *object, const char *key,
-                                          bool is_rate, double *number) {
-    const size_t mark = place->path.length;
-    const json_t *const value = place_enter(place, object, key);
-    if (value) {
-        const visatb_status status = place_number(place, value, number);
-        if (status != VISATB_OK)
-            return status;
-        if (is_rate && !(*number > 0.0 && *number <= 1.0))
-            return place_error(place, "%g; expected a rate above 0 and up to 1", *number);
-        if (!is_rate && !(*number >= 1.0 && *number == floor(*number)))
-            return place_error(place, "%g; expected a whole number of 1 or more", *number);
-    }
-    json_path_leave(&place->path, mark);
-    return VISATB_OK;
-}
-
 static visatb_status read_sampling(json_place *place, const json_t *root, sampling *out) {
     const json_t *const object = place_enter(place, root, "sampling");
     if (object) {
@@ -113,18 +95,15 @@ static visatb_status read_sampling(json_place *place, const json_t *root, sampli
         if (status == VISATB_OK)
             status = PLACE_KNOWN_KEYS(place, object, sampling_keys);
         if (status == VISATB_OK)
-            status = read_sampling_number(place, object, "large", true, &out->large);
+            status = place_optional_number(place, object, "large", &number_is_rate, &out->large);
         if (status == VISATB_OK)
-            status = read_sampling_number(place, object, "mini", true, &out->mini);
+            status = place_optional_number(place, object, "mini", &number_is_rate, &out->mini);
         if (status == VISATB_OK)
-            status = read_sampling_number(place, object, "batch_size", false, &out->batch_size);
-        const size_t mark = place->path.length;
-        const json_t *const value = place_enter(place, object, "seed");
-        if (status == VISATB_OK && value)
-            status = place_number(place, value, &seed);
+            status = place_optional_number(place, object, "batch_size", &number_is_count, &out->batch_size);
+        if (status == VISATB_OK)
+            status = place_optional_number(place, object, "seed", &number_is_seed, &seed);
         if (status != VISATB_OK)
             return status;
-        json_path_leave(&place->path, mark);
         if (out->large > 0.0 && out->mini > out->large)
             return place_error(place, "mini %g is above large %g; the mini subset lies inside the large one",
                                out->mini, out->large);

@@ -1,7 +1,5 @@
 #include "scores/task_list.h"
 
-#include <float.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -83,32 +81,6 @@ static visatb_status read_metrics(json_place *place, const json_t *object, task_
     return status;
 }
 
-/* An optional number for which `accepts` holds. */
-static visatb_status read_optional(json_place *place, const json_t *object, const char *key,
-                                   bool (*accepts)(double), const char *expected, bool *given,
-                                   double *number) {
-    const size_t mark = place->path.length;
-    const json_t *const value = place_enter(place, object, key);
-    *given = value != NULL;
-    if (value) {
-        const visatb_status status = place_number(place, value, number);
-        if (status != VISATB_OK)
-            return status;
-        if (!accepts(*number))
-            return place_error(place, "%g; expected %s", *number, expected);
-    }
-    json_path_leave(&place->path, mark);
-    return VISATB_OK;
-}
-
-static bool is_weight(double number) {
-    return number >= 0.0 && number <= FLT_MAX;
-}
-
-static bool is_count(double number) {
-    return number >= 1.0 && number == floor(number);
-}
-
 static visatb_status read_flags(json_place *place, const json_t *object, task *out) {
     const size_t mark = place->path.length;
     const json_t *value = place_enter(place, object, "group");
@@ -137,12 +109,10 @@ static visatb_status read_task(json_place *place, const json_t *object, task_lis
     if (status == VISATB_OK)
         status = read_name(place, object, seen, "task", &out->name);
     if (status == VISATB_OK)
-        status = read_optional(place, object, "fixed_weight", is_weight, "a finite number of 0 or more",
-                               &out->fixed, &out->fixed_weight);
-    bool given = false;
+        status = place_optional_number(place, object, "fixed_weight", &number_is_weight, &out->fixed_weight);
+    out->fixed = json_object_get(object, "fixed_weight") != NULL;
     if (status == VISATB_OK)
-        status = read_optional(place, object, "samples", is_count, "a whole number of 1 or more", &given,
-                               &out->samples);
+        status = place_optional_number(place, object, "samples", &number_is_count, &out->samples);
     if (status == VISATB_OK)
         status = read_flags(place, object, out);
     if (status == VISATB_OK)

@@ -2,7 +2,6 @@
 #include "scores/file.h"
 #include "scores/json_document.h"
 
-#include <float.h>
 #include <stdlib.h>
 
 static visatb_status read_weight(json_place *place, const json_t *object, const char *name, float *weight) {
@@ -10,13 +9,10 @@ static visatb_status read_weight(json_place *place, const json_t *object, const 
     const json_t *const found = place_enter(place, object, name);
     if (!found)
         return place_error(place, "missing; the file has no weight for the task \"%s\"", name);
-    const visatb_status status = place_number(place, found, &value);
-    if (status != VISATB_OK)
-        return status;
-    if (!(value >= 0.0 && value <= FLT_MAX))
-        return place_error(place, "%g; expected a finite number of 0 or more", value);
-    *weight = (float)value;
-    return VISATB_OK;
+    const visatb_status status = place_number_of(place, found, &number_is_weight, &value);
+    if (status == VISATB_OK)
+        *weight = (float)value;
+    return status;
 }
 
 static visatb_status read_weights(json_place *place, const json_t *root, size_t tasks,

@@ -97,7 +97,7 @@ static void settings_that_are_wrong_are_refused(void **state) {
          "range, sampling, per_sample, temperature",
          "note2"},
         {"alpha negative", "\"out\":0.25", "\"out\":-0.25",
-         "scores.json: alphas.out: -0.25; expected a number of 0 or more", "alphas.out"},
+         "scores.json: alphas.out: -0.25; expected a finite number of 0 or more", "alphas.out"},
         {"alpha sum", "\"out\":0.25", "\"out\":0.29",
          "scores.json: alphas: the alphas sum to 1.04; expected 1 within 0.02", "alphas"},
         {"alpha missing", "\"out\":0.25,", "", "scores.json: alphas.out: missing", "alphas.out"},
