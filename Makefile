@@ -38,7 +38,7 @@ test-c:
 	tools/check-install
 
 test-python:
-	tools/system-packages build
+	tools/system-packages build test
 	tools/python-env tests/python/requirements.txt examples/python/demo/requirements.txt
 	.venv/bin/python -m pytest tests/python $(PYTEST)
 
