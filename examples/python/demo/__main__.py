@@ -51,7 +51,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="every step with next to no data, in less than a minute; the scores mean nothing",
+        help="every step with next to no data, in about a minute; the scores mean nothing",
     )
     parser.add_argument("--scores-only", action="store_true", help="stop once the weights are made")
     return parser.parse_args()
@@ -63,7 +63,7 @@ def make_weights(scores: Path, path: Path, console: Console) -> visatb.Weights |
         weights = visatb.compute_weights(scores)
     except visatb.DataError as error:
         show_refusal("scores", error, console)
-        console.print("So every task weighs the same, and no VisATB model will be compared.\n")
+        console.print("Going on with equal weights: no VisATB model will be compared.\n")
         return None
     weights.save(path)
     tables.show_weights(weights.data, console)

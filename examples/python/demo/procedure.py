@@ -42,7 +42,7 @@ class Scale:
 
 
 FULL = Scale({"train": 2400, "validation": 900, "test": 1000}, 1 / 4, 1 / 32, Settings(epochs=10))
-QUICK = Scale({"train": 160, "validation": 40, "test": 40}, 1 / 2, 1 / 8, Settings(epochs=2))
+QUICK = Scale({"train": 320, "validation": 80, "test": 80}, 1 / 2, 1 / 8, Settings(epochs=6))
 
 
 @dataclass(frozen=True)
