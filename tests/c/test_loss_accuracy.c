@@ -270,22 +270,27 @@ static void compare_other_ways_to_call(problem *p) {
     assert_padding_untouched(p->logits, p->args.rows, p->args.vocab, p->args.logits_stride, p->args.dtype);
 }
 
+static void run_shape(visatb_dtype dtype, kind of, int64_t rows, int64_t vocab, tally *counts) {
+    problem p;
+    create(&p, dtype, of, rows, vocab);
+    run_separate(&p);
+    compare_with_formula(&p, counts);
+    compare_other_ways_to_call(&p);
+    destroy(&p);
+}
+
 static void run_all_shapes(visatb_dtype dtype) {
     static const struct {
         int64_t rows, vocab;
-    } shapes[] = {{0, 7},  {1, 1},   {33, 1},  {1, 2},     {33, 2},    {1, 7},
-                  {33, 7}, {5, 256}, {5, 257}, {1, 32003}, {9, 32003}, {2, 152064}};
+    } shapes[] = {{0, 7},  {1, 1},   {33, 1},  {1, 2},     {33, 2},     {1, 7},
+                  {33, 7}, {5, 256}, {5, 257}, {1, 32003}, {33, 32003}, {1, 152064}};
     tally counts = {0, 0};
     for (kind of = ORDINARY; of < KINDS; ++of) {
-        for (size_t i = 0; i < sizeof shapes / sizeof *shapes; ++i) {
-            problem p;
-            create(&p, dtype, of, shapes[i].rows, shapes[i].vocab);
-            run_separate(&p);
-            compare_with_formula(&p, &counts);
-            compare_other_ways_to_call(&p);
-            destroy(&p);
-        }
+        for (size_t i = 0; i < sizeof shapes / sizeof *shapes; ++i)
+            run_shape(dtype, of, shapes[i].rows, shapes[i].vocab, &counts);
     }
+    /* Five million elements: of one kind each, so that the four types meet the four kinds in seconds. */
+    run_shape(dtype, (kind)((int)dtype % KINDS), 33, 152064, &counts);
     if (dtype == VISATB_DTYPE_FLOAT64)
         return;
     print_message("correctly rounded: %lld of %lld normal gradient entries\n",
