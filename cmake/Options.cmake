@@ -1,3 +1,16 @@
+# Brings a switch of AUTO, ON or OFF into that spelling; anything else is refused and not taken for AUTO.
+function(visatb_read_switch name)
+  string(TOUPPER "${${name}}" value)
+  if(value MATCHES "^(ON|TRUE|YES|Y|1)$")
+    set(value ON)
+  elseif(value MATCHES "^(OFF|FALSE|NO|N|0)$")
+    set(value OFF)
+  elseif(NOT value STREQUAL "AUTO")
+    message(FATAL_ERROR "${name}=${${name}}: expected AUTO, ON or OFF")
+  endif()
+  set(${name} ${value} PARENT_SCOPE)
+endfunction()
+
 # Compiler settings shared by the library, its tests and its fuzzers.
 add_library(visatb_options INTERFACE)
 target_compile_options(visatb_options INTERFACE

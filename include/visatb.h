@@ -25,8 +25,8 @@
  * - Matrices are row-major. Scores and weights are double; a trainer's task weights are float.
  * - Every function may be called from several threads at once. A handle may be read by several threads, but
  *   must not be destroyed while another uses it. There is no global state but the thread-local error.
- * - Structs that carry arguments begin with `size`. Start from their initialiser macro, so that code
- *   compiled against this version keeps working with a later library, which adds fields at the end.
+ * - Structs that carry arguments begin with `size`. Start from their initialiser macro (C99, or C++20), so
+ *   that code compiled against this version keeps working with a later library, which adds fields at the end.
  */
 #ifndef VISATB_H
 #define VISATB_H
@@ -126,8 +126,8 @@ typedef struct visatb_weights_options {
     int32_t allow_negative_denominator; /* nonzero: let a task that its own training made worse through */
     const double *temperature;          /* NULL: the file's; 0: automatic; else T > 0 */
     const double *alphas;               /* NULL: the file's; else [3]: out, in, difficulty */
-    const char *scores_sha256;          /* NULL: hash the JSON text; else 64 hexadecimal digits to record, */
-                                        /* for scores that were converted from another file */
+    const char *scores_sha256; /* NULL: hash the JSON text; else 64 lower-case hex digits to record, */
+                               /* for scores that were converted from another file */
 } visatb_weights_options;
 
 #define VISATB_WEIGHTS_OPTIONS_INIT                                                                          \
@@ -245,7 +245,7 @@ VISATB_API visatb_status visatb_contribution_means(size_t units, const double *c
 VISATB_API visatb_status visatb_difficulty(const visatb_layout *layout, const double *low, const double *high,
                                            double *difficulty);
 
-/* N softmax(values / T) (Eq. 4, 5, 7): positive weights that sum to N.
+/* N softmax(values / T) (Eq. 4, 5, 7): weights of 0 or more that sum to N.
  *   values       [units], finite
  *   temperature  T > 0, finite
  *   weights      out [units]; may be `values` */
@@ -332,7 +332,7 @@ typedef struct visatb_report {
 typedef struct visatb_vitw_loss_args {
     size_t size;
 
-    int64_t rows;  /* tokens, >= 0; with 0 the arrays may be NULL */
+    int64_t rows;  /* tokens, >= 0; with 0 the arrays [rows] may be NULL */
     int64_t vocab; /* >= 1 */
     int64_t tasks; /* >= 1 */
 

@@ -26,9 +26,12 @@ static visatb_status check_out(const char *function, const char *name, const voi
 }
 
 static visatb_status check_units(const char *function, size_t units) {
-    if (units >= 2 && units <= SIZE_MAX / sizeof(double) / units)
-        return VISATB_OK;
-    return error_set(VISATB_ERROR_ARGUMENT, "%s: units = %zu; expected 2 or more", function, units);
+    if (units < 2)
+        return error_set(VISATB_ERROR_ARGUMENT, "%s: units = %zu; expected 2 or more", function, units);
+    if (units > PTRDIFF_MAX / sizeof(double) / units)
+        return error_set(VISATB_ERROR_ARGUMENT, "%s: units = %zu; expected a matrix that fits into memory",
+                         function, units);
+    return VISATB_OK;
 }
 
 static visatb_status report_fault(const char *function, balance_fault fault, size_t unit) {
@@ -53,6 +56,7 @@ static visatb_status report_fault(const char *function, balance_fault fault, siz
                          "divisor",
                          function, fault.metric, fault.before, fault.after);
     case BALANCE_OVERFLOW:
+    case BALANCE_MEAN_OVERFLOW:
         return error_set(VISATB_ERROR_DATA,
                          "%s: metric %zu: the scores %g and %g are too far apart for a finite "
                          "result",
@@ -193,8 +197,8 @@ static visatb_status check_options(const char *function, const visatb_balance_op
                              function, names[k], alphas[k]);
         mix->alphas[k] = alphas[k];
     }
-    const double sum = alphas[0] + alphas[1] + alphas[2];
-    if (fabs(sum - 1.0) > BALANCE_ALPHA_TOLERANCE)
+    double sum = 0.0;
+    if (!balance_alphas_fit(alphas, &sum))
         return error_set(VISATB_ERROR_ARGUMENT, "%s: the alphas sum to %g; expected 1 within %g", function,
                          sum, BALANCE_ALPHA_TOLERANCE);
     if (!(used->range_low <= 1.0 && used->range_high >= 1.0))

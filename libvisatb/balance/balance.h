@@ -25,13 +25,16 @@ typedef enum balance_fault_kind {
     BALANCE_DENOMINATOR_NEGATIVE,
     BALANCE_SCORE_NOT_POSITIVE,
     BALANCE_OVERFLOW,
+    BALANCE_MEAN_OVERFLOW, /* of no single metric */
     BALANCE_NO_TEMPERATURE,
 } balance_fault_kind;
 
-/* What was wrong: the metric, and the scores before and after training on its own unit. */
+/* What was wrong: the metric, the unit that was trained (its own but for BALANCE_OVERFLOW), and the scores
+ * before and after that. */
 typedef struct balance_fault {
     balance_fault_kind kind;
     size_t metric;
+    size_t unit;
     double before;
     double after;
 } balance_fault;
@@ -41,6 +44,10 @@ typedef struct balance_fault {
 
 /* How far the alphas may be off 1: the paper prints 0.33 three times. */
 #define BALANCE_ALPHA_TOLERANCE 0.02
+
+/* Whether the sum of the alphas is near enough to 1, in decimals as people write them: 0.34 three times is.
+ */
+bool balance_alphas_fit(const double alphas[3], double *sum);
 
 /* Eq. 3 and 10. trained [units, metrics], baseline [metrics] -> contribution [units, units], diagonal 1. */
 balance_fault balance_contribution(size_t units, size_t metrics, const balance_metric *layout,

@@ -21,7 +21,7 @@ balance_fault balance_contribution(size_t units, size_t metrics, const balance_m
                                    bool allow_negative_denominator, double *contribution) {
     for (size_t m = 0; m < metrics; m++) {
         const double after = trained[layout[m].unit * metrics + m];
-        balance_fault fault = {.metric = m, .before = baseline[m], .after = after};
+        balance_fault fault = {.metric = m, .unit = layout[m].unit, .before = baseline[m], .after = after};
         fault.kind =
             judge_denominator(baseline[m], after, layout[m].lower_is_better, allow_negative_denominator);
         if (fault.kind != BALANCE_OK)
@@ -34,7 +34,7 @@ balance_fault balance_contribution(size_t units, size_t metrics, const balance_m
             const double gain = trained[j * metrics + m] - baseline[m];
             const double part = (trained[i * metrics + m] - baseline[m]) / gain;
             if (!isfinite(part))
-                return (balance_fault){BALANCE_OVERFLOW, m, baseline[m], trained[i * metrics + m]};
+                return (balance_fault){BALANCE_OVERFLOW, m, i, baseline[m], trained[i * metrics + m]};
             contribution[i * units + j] += layout[m].share * part;
         }
         /* 1 by definition; the shares alone may miss it by a rounding. */

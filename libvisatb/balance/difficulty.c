@@ -8,7 +8,7 @@ balance_fault balance_difficulty(size_t units, size_t metrics, const balance_met
     for (size_t i = 0; i < units; i++)
         difficulty[i] = 0.0;
     for (size_t m = 0; m < metrics; m++) {
-        balance_fault fault = {.metric = m, .before = low[m], .after = high[m]};
+        balance_fault fault = {.metric = m, .unit = layout[m].unit, .before = low[m], .after = high[m]};
         const double worse = layout[m].lower_is_better ? high[m] : low[m];
         const double better = layout[m].lower_is_better ? low[m] : high[m];
         if (better <= 0.0) {

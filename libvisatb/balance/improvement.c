@@ -14,7 +14,7 @@ balance_fault balance_improvement(size_t metrics, const double *scores, const do
         }
         const double relative = (scores[m] - baseline[m]) / baseline[m];
         sum += lower_is_better[m] ? -relative : relative;
-        if (!isfinite(sum)) {
+        if (!isfinite(100.0 * sum)) {
             fault.kind = BALANCE_OVERFLOW;
             return fault;
         }

@@ -1,6 +1,7 @@
 #include "balance/layout.h"
 #include "common/error.h"
 
+#include <stdint.h>
 #include <stdlib.h>
 
 /* The owner of member `index` in a map that is the identity when it is NULL. */
@@ -38,6 +39,12 @@ static visatb_status check_sizes(const char *function, const visatb_layout *layo
     if (layout->units < 2)
         return error_set(VISATB_ERROR_ARGUMENT, "%s: layout->units = %zu; expected 2 or more", function,
                          layout->units);
+    const size_t most = PTRDIFF_MAX / sizeof(double) / layout->units;
+    if (layout->units > most || layout->tasks > most || layout->metrics > most)
+        return error_set(
+            VISATB_ERROR_ARGUMENT,
+            "%s: layout of %zu units, %zu tasks and %zu metrics; expected one that fits into memory",
+            function, layout->units, layout->tasks, layout->metrics);
     return VISATB_OK;
 }
 

@@ -20,6 +20,11 @@ void balance_softmax(size_t units, const double *values, double sign, double tem
         weights[i] *= (double)units / sum;
 }
 
+bool balance_alphas_fit(const double alphas[3], double *sum) {
+    *sum = alphas[0] + alphas[1] + alphas[2];
+    return fabs(*sum - 1.0) <= BALANCE_ALPHA_TOLERANCE + 1e-9;
+}
+
 static void combine_at(size_t units, const double *outward, const double *inward, const double *difficulty,
                        const balance_mix *mix, double temperature, double *weights, double *components) {
     balance_softmax(units, outward, 1.0, temperature, components);

@@ -1,4 +1,5 @@
 #include "common/error.h"
+#include "common/text.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -12,6 +13,7 @@ void error_record(const char *format, ...) {
     va_start(arguments, format);
     (void)vsnprintf(last_message, sizeof last_message, format, arguments);
     va_end(arguments);
+    text_end_whole(last_message);
     last_path[0] = '\0';
 }
 
@@ -25,7 +27,9 @@ void error_record_at(const char *file, const char *path, const char *format, ...
         (void)vsnprintf(last_message + used, sizeof last_message - used, format, arguments);
         va_end(arguments);
     }
+    text_end_whole(last_message);
     (void)snprintf(last_path, sizeof last_path, "%s", path);
+    text_end_whole(last_path);
 }
 
 const char *visatb_last_error(void) {

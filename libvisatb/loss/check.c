@@ -6,6 +6,7 @@
 #include "cpu/convert.h"
 #include "loss/rows.h"
 
+#include <float.h>
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
@@ -202,6 +203,12 @@ static visatb_status check_denominator(const visatb_vitw_loss_args *args) {
 static visatb_status check_grad_scale(const visatb_vitw_loss_args *args) {
     if (args->grad_scale != NULL && !isfinite(*args->grad_scale))
         return ARGUMENT_ERROR("*grad_scale = %g; expected a finite value", (double)*args->grad_scale);
+    /* What is counted from float weights never comes near this; a denominator that was not set may. */
+    const double scale = args->grad_scale != NULL ? fabs((double)*args->grad_scale) : 1;
+    if (args->denominator != NULL && *args->denominator > 0 &&
+        !isfinite(FLT_MAX * fmax(scale, 1) / *args->denominator))
+        return ARGUMENT_ERROR("*denominator = %g; expected a value that a task weight can be divided by",
+                              *args->denominator);
     return VISATB_OK;
 }
 

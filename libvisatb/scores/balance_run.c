@@ -152,13 +152,13 @@ static visatb_status pack(const visatb_scores *scores, const form_sources *sourc
     return VISATB_OK;
 }
 
-/* Stands at the score of a packed metric in the run on its own unit. */
-static void enter_own_score(json_place *place, const visatb_scores *scores, const run_source *source,
-                            size_t m) {
+/* Stands at the score of a metric in the run on `unit`. */
+static void enter_score(json_place *place, const visatb_scores *scores, const run_source *source, size_t unit,
+                        size_t m) {
     const task *const owner = &scores->list.tasks[scores->list.metrics[m].task];
     enter_runs(place, scores, source);
     if (source->by_unit)
-        json_path_key(&place->path, scores->list.units[owner->unit]);
+        json_path_key(&place->path, scores->list.units[unit]);
     json_path_key(&place->path, owner->name);
     json_path_key(&place->path, scores->list.metrics[m].name);
 }
@@ -176,20 +176,24 @@ static visatb_status explain(const visatb_scores *scores, const form_sources *so
             "one, or a wider range",
             scores->settings.range[0], scores->settings.range[1]);
     }
+    if (fault.kind == BALANCE_MEAN_OVERFLOW) {
+        enter_runs(&place, scores, &sources->trained);
+        return place_error(&place, "the scores are too far apart for finite contributions");
+    }
     const size_t m = data->index[fault.metric];
     const bool lower = scores->list.metrics[m].lower_is_better;
-    const char *const unit = scores->list.units[scores->list.tasks[scores->list.metrics[m].task].unit];
+    const char *const unit = scores->list.units[fault.unit];
     if (fault.kind == BALANCE_SCORE_NOT_POSITIVE) {
-        enter_own_score(&place, scores, lower ? &sources->low : &sources->high, m);
-        return place_error(&place, "%g is not above 0, and difficulty divides by it (Eq. 6)",
+        enter_score(&place, scores, lower ? &sources->low : &sources->high, fault.unit, m);
+        return place_error(&place, "%g is not above 0, and difficulty divides by it (Eq. 6, 11, 12)",
                            lower ? fault.before : fault.after);
     }
-    enter_own_score(&place, scores, &sources->trained, m);
+    enter_score(&place, scores, &sources->trained, fault.unit, m);
     if (fault.kind == BALANCE_DENOMINATOR_ZERO)
         return place_error(
             &place,
             "training on %s left its own score at %g (%g in runs.%s): contributions to it would "
-            "divide by zero (Eq. 3)",
+            "divide by zero (Eq. 3, 10)",
             unit, fault.after, fault.before, sources->baseline.key);
     if (fault.kind == BALANCE_DENOMINATOR_NEGATIVE)
         return place_error(
@@ -228,7 +232,7 @@ static balance_fault compute(const visatb_scores *scores, const balance_request 
     balance_means(units, result->contribution, result->outward, result->inward);
     for (size_t u = 0; u < units; u++) {
         if (!isfinite(result->outward[u]) || !isfinite(result->inward[u]) || !isfinite(result->difficulty[u]))
-            return (balance_fault){BALANCE_OVERFLOW, 0, data->baseline[0], data->trained[0]};
+            return (balance_fault){.kind = BALANCE_MEAN_OVERFLOW};
     }
     const balance_mix mix = {.alphas = {request->alphas[0], request->alphas[1], request->alphas[2]},
                              .temperature = request->temperature,

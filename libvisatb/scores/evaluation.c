@@ -2,6 +2,7 @@
 #include "balance/balance.h"
 #include "scores/score_set.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -71,12 +72,13 @@ static bool has_zero_shot_scores(const results *data, const json_t *method) {
 static visatb_status find_baseline(json_place *place, const results *data, const char *key,
                                    const char *chosen, const char *absent, const char **name) {
     const json_t *const value = place_enter(place, data->root, key);
-    *name = chosen ? chosen : absent;
+    const char *of_file = absent;
     visatb_status status = VISATB_OK;
-    if (!chosen && (value || !absent))
-        status = place_string(place, value, name);
+    if (value || (!chosen && !absent))
+        status = place_string(place, value, &of_file);
     if (status != VISATB_OK)
         return status;
+    *name = chosen ? chosen : of_file;
     if (!json_object_get(data->methods, *name))
         return place_error(place, "\"%s\" is not among the methods", *name);
     json_path_clear(&place->path);
@@ -166,8 +168,11 @@ static visatb_status improve(json_place *place, results *data, bool (*which)(con
             json_object_set_new(tasks, member->name, json_real(100.0 * improvements[count++])) != 0)
             status = error_out_of_memory("visatb_evaluation_compute");
     }
-    if (status == VISATB_OK)
+    if (status == VISATB_OK) {
         balance_improvement_summary(count, improvements, delta_i, delta_e);
+        if (!isfinite(*delta_i) || !isfinite(*delta_e))
+            status = place_error(place, "the scores are too far apart for a finite mean");
+    }
     free(improvements);
     return status;
 }

@@ -47,6 +47,11 @@ static visatb_status check_version(json_place *place, const json_t *root, const 
 visatb_status json_document_parse(const char *text, size_t length, const char *kind, json_place *place,
                                   json_t **root) {
     json_path_clear(&place->path);
+    /* A byte order mark is no JSON, but editors on Windows put one in front. */
+    if (length >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) {
+        text += 3;
+        length -= 3;
+    }
     json_error_t error;
     /* Integers as reals: a score is a number, and one beyond 64 bits is no error. */
     json_t *const parsed =
@@ -114,6 +119,10 @@ static bool is_weight(double number) {
     return number >= 0.0 && number <= FLT_MAX;
 }
 
+static bool is_share(double number) {
+    return number >= 0.0;
+}
+
 static bool is_count(double number) {
     return number >= 1.0 && number == floor(number);
 }
@@ -126,7 +135,8 @@ static bool is_rate(double number) {
     return number > 0.0 && number <= 1.0;
 }
 
-const number_rule number_is_weight = {is_weight, "a finite number of 0 or more"};
+const number_rule number_is_weight = {is_weight, "a number from 0 to 3.4e38"};
+const number_rule number_is_share = {is_share, "a number of 0 or more"};
 const number_rule number_is_count = {is_count, "a whole number of 1 or more"};
 const number_rule number_is_seed = {is_seed, "a whole number of 0 or more"};
 const number_rule number_is_rate = {is_rate, "a rate above 0 and up to 1"};

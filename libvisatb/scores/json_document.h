@@ -47,6 +47,7 @@ typedef struct number_rule {
 } number_rule;
 
 extern const number_rule number_is_weight; /* fits a trainer's float */
+extern const number_rule number_is_share;
 extern const number_rule number_is_count;
 extern const number_rule number_is_seed;
 extern const number_rule number_is_rate;

@@ -1,4 +1,5 @@
 #include "scores/json_path.h"
+#include "common/text.h"
 
 #include <stdbool.h>
 #include <stdio.h>
@@ -18,6 +19,10 @@ static void append(json_path *path, const char *bytes, size_t count) {
     const size_t taken = count < room ? count : room;
     memcpy(path->text + path->length, bytes, taken);
     json_path_leave(path, path->length + taken);
+    if (taken < count) {
+        text_end_whole(path->text);
+        path->length = strlen(path->text);
+    }
 }
 
 static bool needs_quotes(const char *key, size_t length) {
@@ -39,7 +44,8 @@ static void append_escaped(json_path *path, char byte) {
     append(path, escaped, strlen(escaped));
 }
 
-static void append_key(json_path *path, const char *key, size_t length) {
+/* `escaped`: the key is spelt as in the JSON text, with its escapes. */
+static void append_key(json_path *path, const char *key, size_t length, bool escaped) {
     if (!needs_quotes(key, length)) {
         if (path->length > 0)
             append(path, ".", 1);
@@ -47,13 +53,15 @@ static void append_key(json_path *path, const char *key, size_t length) {
         return;
     }
     append(path, "[\"", 2);
-    for (size_t k = 0; k < length; k++)
+    if (escaped)
+        append(path, key, length);
+    for (size_t k = 0; k < length && !escaped; k++)
         append_escaped(path, key[k]);
     append(path, "\"]", 2);
 }
 
 void json_path_key(json_path *path, const char *key) {
-    append_key(path, key, strlen(key));
+    append_key(path, key, strlen(key), false);
 }
 
 void json_path_index(json_path *path, size_t index) {
@@ -136,7 +144,7 @@ void json_path_of_offset(json_path *path, const char *text, size_t offset) {
     for (size_t k = 0; k < kept; k++) {
         const frame *open = &state.frames[k];
         if (open->is_object && open->key)
-            append_key(path, open->key, open->key_length);
+            append_key(path, open->key, open->key_length, true);
         if (!open->is_object && open->has_value)
             json_path_index(path, open->index);
     }

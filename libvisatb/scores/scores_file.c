@@ -146,9 +146,12 @@ visatb_status visatb_scores_parse(const char *text, size_t length, const char *n
 }
 
 visatb_status visatb_scores_read(const char *path, visatb_scores **scores) {
+    static const char function[] = "visatb_scores_read";
+    if (!scores)
+        return error_set(VISATB_ERROR_ARGUMENT, "%s: scores is NULL", function);
     char *text = NULL;
     size_t length = 0;
-    visatb_status status = file_read("visatb_scores_read", path, &text, &length);
+    visatb_status status = file_read(function, path, &text, &length);
     if (status != VISATB_OK)
         return status;
     status = visatb_scores_parse(text, length, path, scores);

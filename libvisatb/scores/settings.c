@@ -32,15 +32,15 @@ static visatb_status read_alphas(json_place *place, const json_t *root, double a
             status = PLACE_KNOWN_KEYS(place, object, alpha_keys);
         const size_t mark = place->path.length;
         for (int k = 0; status == VISATB_OK && k < 3; k++) {
-            status = place_number_of(place, place_enter(place, object, alpha_keys[k]), &number_is_weight,
+            status = place_number_of(place, place_enter(place, object, alpha_keys[k]), &number_is_share,
                                      &alphas[k]);
             if (status == VISATB_OK)
                 json_path_leave(&place->path, mark);
         }
         if (status != VISATB_OK)
             return status;
-        const double sum = alphas[0] + alphas[1] + alphas[2];
-        if (fabs(sum - 1.0) > BALANCE_ALPHA_TOLERANCE)
+        double sum = 0.0;
+        if (!balance_alphas_fit(alphas, &sum))
             return place_error(place, "the alphas sum to %g; expected 1 within %g", sum,
                                BALANCE_ALPHA_TOLERANCE);
     }

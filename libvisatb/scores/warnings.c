@@ -1,4 +1,5 @@
 #include "scores/warnings.h"
+#include "common/text.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -28,6 +29,7 @@ static void warn(warning_list *list, const char *code, const json_path *path, co
     va_start(arguments, format);
     (void)vsnprintf(message, sizeof message, format, arguments);
     va_end(arguments);
+    text_end_whole(message);
     json_t *const warning =
         json_pack("{s:s, s:s, s:s}", "code", code, "path", path->text, "message", message);
     list->ok = warning && json_array_append_new(list->array, warning) == 0 && list->ok;
@@ -54,7 +56,7 @@ static void warn_of_alphas(warning_list *list, const balance_request *request) {
     const double sum = request->alphas[0] + request->alphas[1] + request->alphas[2];
     const json_path path = path_of_key("alphas");
     if (fabs(sum - 1.0) > 1e-9)
-        warn(list, "alphas_scaled", &path, "the alphas sum to %g; scaled to 1", sum);
+        warn(list, "alphas_scaled", &path, "the alphas sum to %.10g; scaled to 1", sum);
 }
 
 static void warn_of_numbers(warning_list *list, const visatb_scores *scores, const form_sources *sources,
@@ -89,14 +91,14 @@ static int compare_doubles(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static double median(const double *values, size_t count, double *scratch) {
-    for (size_t k = 0; k < count; k++)
-        scratch[k] = values[k];
-    qsort(scratch, count, sizeof *scratch, compare_doubles);
-    return 0.5 * (scratch[(count - 1) / 2] + scratch[count / 2]);
+/* Sorts the values. */
+static double median(double *values, size_t count) {
+    qsort(values, count, sizeof *values, compare_doubles);
+    return 0.5 * (values[(count - 1) / 2] + values[count / 2]);
 }
 
-/* How much of its score a task owes to training on its own unit, averaged over its metrics. */
+/* How much of its score a task owes to training on its own unit, averaged over its metrics; infinite for a
+ * score that fell to 0, which is anything but weak. */
 static double own_gain(const visatb_scores *scores, const form_sources *sources, const task *member) {
     const double *const after = sources->trained.runs->values + member->unit * scores->list.metric_count;
     const double *const before = sources->baseline.runs->values;
@@ -116,25 +118,23 @@ static void warn_of_weak_signals(warning_list *list, const visatb_scores *scores
         list->ok = false;
         return;
     }
-    size_t count = 0;
-    for (size_t t = 0; t < tasks; t++) {
-        if (scores->list.tasks[t].unit != NO_UNIT)
-            gains[count++] = own_gain(scores, sources, &scores->list.tasks[t]);
-    }
-    const double middle = median(gains, count, gains + tasks);
-    count = 0;
+    size_t finite = 0;
     for (size_t t = 0; t < tasks; t++) {
         const task *const member = &scores->list.tasks[t];
-        if (member->unit == NO_UNIT)
+        gains[t] = member->unit == NO_UNIT ? INFINITY : own_gain(scores, sources, member);
+        if (isfinite(gains[t]))
+            gains[tasks + finite++] = gains[t];
+    }
+    const double middle = finite > 0 ? median(gains + tasks, finite) : 0.0;
+    for (size_t t = 0; t < tasks; t++) {
+        if (!(gains[t] < WEAK_SIGNAL * middle))
             continue;
-        const double gain = gains[count++];
-        if (!(gain < WEAK_SIGNAL * middle))
-            continue;
+        const task *const member = &scores->list.tasks[t];
         json_path path = path_of_run(sources->trained.key, scores->list.units[member->unit]);
         json_path_key(&path, member->name);
         warn(list, "weak_signal", &path,
              "weak signal: training on %s moved %s by %.2g%%, less than a tenth of the tasks' median %.2g%%",
-             scores->list.units[member->unit], member->name, 100.0 * gain, 100.0 * middle);
+             scores->list.units[member->unit], member->name, 100.0 * gains[t], 100.0 * middle);
     }
     free(gains);
 }
@@ -182,8 +182,8 @@ static void warn_of_steps(warning_list *list, const visatb_scores *scores, const
     if (!(steps <= FEWEST_STEPS))
         return;
     const json_path path = path_of_run(key, unit);
-    warn(list, "few_steps", &path, "%s: %.0f steps of training; the paper advises more than %.0f", path.text,
-         steps, FEWEST_STEPS);
+    warn(list, "few_steps", &path, "few steps: %s%s%s (%.0f; the paper advises more than %.0f)", key,
+         unit ? ":" : "", unit ? unit : "", steps, FEWEST_STEPS);
 }
 
 /* The runs of the form: mini joins every unit's mini subset, with_mini puts one unit's large subset in place

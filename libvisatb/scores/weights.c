@@ -10,15 +10,14 @@
 #include <string.h>
 
 static visatb_status check_alphas(const char *function, const double *alphas) {
-    double sum = 0.0;
     for (int k = 0; k < 3; k++) {
         if (!isfinite(alphas[k]) || alphas[k] < 0.0)
             return error_set(VISATB_ERROR_ARGUMENT,
                              "%s: options->alphas[%d] = %g; expected a finite number of 0 or more", function,
                              k, alphas[k]);
-        sum += alphas[k];
     }
-    if (fabs(sum - 1.0) <= BALANCE_ALPHA_TOLERANCE)
+    double sum = 0.0;
+    if (balance_alphas_fit(alphas, &sum))
         return VISATB_OK;
     return error_set(VISATB_ERROR_ARGUMENT, "%s: options->alphas sum to %g; expected 1 within %g", function,
                      sum, BALANCE_ALPHA_TOLERANCE);
@@ -105,16 +104,17 @@ void visatb_weights_destroy(visatb_weights *weights) {
     free(weights);
 }
 
-static visatb_status check_handle(const char *function, const visatb_weights *weights, const void *out) {
-    if (weights && out)
+static visatb_status check_handle(const char *function, const visatb_weights *weights, const char *name,
+                                  const void *other) {
+    if (weights && other)
         return VISATB_OK;
-    return error_set(VISATB_ERROR_ARGUMENT, "%s: %s is NULL", function, weights ? "the result" : "weights");
+    return error_set(VISATB_ERROR_ARGUMENT, "%s: %s is NULL", function, weights ? name : "weights");
 }
 
 /* Entry `index` of the document's array `key`. */
 static visatb_status entry(const char *function, const visatb_weights *weights, const char *key, size_t index,
                            const json_t **value) {
-    const visatb_status status = check_handle(function, weights, value);
+    const visatb_status status = check_handle(function, weights, key, value);
     if (status != VISATB_OK)
         return status;
     const json_t *const array = json_object_get(weights->root, key);
@@ -127,7 +127,7 @@ static visatb_status entry(const char *function, const visatb_weights *weights, 
 
 static visatb_status count(const char *function, const visatb_weights *weights, const char *key,
                            size_t *out) {
-    const visatb_status status = check_handle(function, weights, out);
+    const visatb_status status = check_handle(function, weights, key, out);
     if (status == VISATB_OK)
         *out = json_array_size(json_object_get(weights->root, key));
     return status;
@@ -171,7 +171,7 @@ visatb_status visatb_weights_warning(const visatb_weights *weights, size_t warni
 }
 
 visatb_status visatb_weights_json(const visatb_weights *weights, const char **text, size_t *length) {
-    const visatb_status status = check_handle("visatb_weights_json", weights, text);
+    const visatb_status status = check_handle("visatb_weights_json", weights, "text", text);
     if (status != VISATB_OK)
         return status;
     *text = weights->text;
@@ -182,6 +182,6 @@ visatb_status visatb_weights_json(const visatb_weights *weights, const char **te
 
 visatb_status visatb_weights_write(const visatb_weights *weights, const char *path) {
     static const char function[] = "visatb_weights_write";
-    const visatb_status status = check_handle(function, weights, path);
+    const visatb_status status = check_handle(function, weights, "path", path);
     return status == VISATB_OK ? file_write(function, path, weights->text, strlen(weights->text)) : status;
 }

@@ -55,9 +55,12 @@ visatb_status visatb_weights_parse(const char *text, size_t length, const char *
 }
 
 visatb_status visatb_weights_read(const char *path, size_t tasks, const char *const *names, float *weights) {
+    static const char function[] = "visatb_weights_read";
+    if (!names || !weights)
+        return error_set(VISATB_ERROR_ARGUMENT, "%s: %s is NULL", function, names ? "weights" : "names");
     char *text = NULL;
     size_t length = 0;
-    visatb_status status = file_read("visatb_weights_read", path, &text, &length);
+    visatb_status status = file_read(function, path, &text, &length);
     if (status != VISATB_OK)
         return status;
     status = visatb_weights_parse(text, length, path, tasks, names, weights);

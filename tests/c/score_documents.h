@@ -32,6 +32,18 @@
     "\"alphas\":{\"out\":0.25,\"in\":0.25,\"difficulty\":0.5},\"temperature\":0.5,\"range\":[0.5,2.0],"      \
     "\"sampling\":{\"large\":0.25,\"mini\":0.03125,\"seed\":0,\"batch_size\":32}}"
 
+/* FULL_DOCUMENT with the runs of the simple and the precise form beside its own. */
+#define MORE_RUNS                                                                                            \
+    "\"base\":{\"caption\":{\"cider\":0.3},\"vqa\":{\"em\":55,\"f1\":45},\"box\":{\"l1\":9},\"point\":{"     \
+    "\"acc\":20}},"                                                                                          \
+    "\"only\":{\"caption\":{\"caption\":{\"cider\":0.8},\"vqa\":{\"em\":60,\"f1\":50},\"box\":{\"l1\":8},"   \
+    "\"point\":{\"acc\":30}},\"vqa\":{\"caption\":{\"cider\":0.4},\"vqa\":{\"em\":80,\"f1\":75},\"box\":{"   \
+    "\"l1\":7},"                                                                                             \
+    "\"point\":{\"acc\":31}},\"grounding\":{\"caption\":{\"cider\":0.41},\"vqa\":{\"em\":61,\"f1\":51},"     \
+    "\"box\":{\"l1\":2},\"point\":{\"acc\":50}}},"                                                           \
+    "\"mini_only\":{\"caption\":{\"caption\":{\"cider\":0.2}},\"vqa\":{\"vqa\":{\"em\":40,\"f1\":60}},"      \
+    "\"grounding\":{\"box\":{\"l1\":4},\"point\":{\"acc\":25}}},"
+
 /* One edit, and what the reader must say of the result. */
 typedef struct broken_document {
     const char *what;

@@ -171,6 +171,49 @@ static void denominators_that_say_nothing_are_refused(void **state) {
     expect_close(c[1], -0.2, 1e-15);
 }
 
+static void a_denominator_is_noise_below_a_billionth(void **state) {
+    (void)state;
+    const visatb_layout layout = VISATB_LAYOUT(2);
+    const double before[2] = {1.0, 1.0};
+    double c[4];
+    const double enough[4] = {1.0 + 2e-9, 1.0, 1.0, 2.0}, noise[4] = {1.0 + 5e-10, 1.0, 1.0, 2.0};
+    expect_ok(visatb_contribution(&layout, enough, before, 0, c));
+    assert_int_equal(visatb_contribution(&layout, noise, before, 0, c), VISATB_ERROR_DATA);
+}
+
+static void a_unit_contributes_exactly_1_to_itself(void **state) {
+    (void)state;
+    /* Ten shares of a tenth sum to a little less than 1. */
+    const size_t metric_task[11] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1};
+    const visatb_layout layout = {
+        .size = sizeof layout, .units = 2, .tasks = 2, .metrics = 11, .metric_task = metric_task};
+    double before[11], trained[22], c[4];
+    for (int m = 0; m < 11; m++) {
+        before[m] = 1.0;
+        trained[m] = trained[11 + m] = 2.0;
+    }
+    expect_ok(visatb_contribution(&layout, trained, before, 0, c));
+    assert_true(c[0] == 1.0 && c[3] == 1.0);
+}
+
+static void scores_too_far_apart_for_doubles_are_refused(void **state) {
+    (void)state;
+    const visatb_layout layout = VISATB_LAYOUT(2);
+    const double before[2] = {-1e308, 1.0}, apart[4] = {1e308, 1.0, 0.0, 2.0};
+    const double near[2] = {0.0, 1.0}, part[4] = {0.1, 1.0, 1e308, 2.0};
+    double c[4];
+    expect_failure(
+        visatb_contribution(&layout, apart, before, 0, c), VISATB_ERROR_DATA,
+        "visatb_contribution: metric 0: the scores -1e+308 and 1e+308 are too far apart for a finite result");
+    expect_failure(
+        visatb_contribution(&layout, part, near, 0, c), VISATB_ERROR_DATA,
+        "visatb_contribution: metric 0: the scores 0 and 1e+308 are too far apart for a finite result");
+    const double low[2] = {1e308, 1.0}, high[2] = {1e-308, 1.0};
+    expect_failure(
+        visatb_difficulty(&layout, low, high, c), VISATB_ERROR_DATA,
+        "visatb_difficulty: metric 0: the scores 1e+308 and 1e-308 are too far apart for a finite result");
+}
+
 static void a_divisor_of_zero_is_refused_but_a_zero_before_training_is_not(void **state) {
     (void)state;
     const visatb_layout layout = VISATB_LAYOUT(2);
@@ -289,6 +332,9 @@ int main(void) {
         cmocka_unit_test(the_automatic_temperature_is_the_lowest_of_the_grid_that_fits),
         cmocka_unit_test(improvement_is_relative_and_turned_where_lower_is_better),
         cmocka_unit_test(denominators_that_say_nothing_are_refused),
+        cmocka_unit_test(a_denominator_is_noise_below_a_billionth),
+        cmocka_unit_test(a_unit_contributes_exactly_1_to_itself),
+        cmocka_unit_test(scores_too_far_apart_for_doubles_are_refused),
         cmocka_unit_test(a_divisor_of_zero_is_refused_but_a_zero_before_training_is_not),
         cmocka_unit_test(bad_arrays_are_named),
         cmocka_unit_test(layouts_that_do_not_fit_are_named),

@@ -406,6 +406,12 @@ static void denominator_is_finite_and_positive(void **state) {
     make(&c);
     c.denominator = (double)INFINITY;
     refuse(&c, "visatb_vitw_loss: *denominator = inf; expected a finite value > 0");
+
+    c.denominator = 5e-324;
+    refuse(
+        &c,
+        "visatb_vitw_loss: *denominator = 4.94066e-324; expected a value that a task weight can be divided "
+        "by");
 }
 
 static void denominator_is_zero_only_without_weighted_rows(void **state) {

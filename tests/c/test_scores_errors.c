@@ -97,7 +97,7 @@ static void settings_that_are_wrong_are_refused(void **state) {
          "range, sampling, per_sample, temperature",
          "note2"},
         {"alpha negative", "\"out\":0.25", "\"out\":-0.25",
-         "scores.json: alphas.out: -0.25; expected a finite number of 0 or more", "alphas.out"},
+         "scores.json: alphas.out: -0.25; expected a number of 0 or more", "alphas.out"},
         {"alpha sum", "\"out\":0.25", "\"out\":0.29",
          "scores.json: alphas: the alphas sum to 1.04; expected 1 within 0.02", "alphas"},
         {"alpha missing", "\"out\":0.25,", "", "scores.json: alphas.out: missing", "alphas.out"},
@@ -129,6 +129,17 @@ static void settings_that_are_wrong_are_refused(void **state) {
 static void sampling_that_is_wrong_is_refused(void **state) {
     (void)state;
     const broken_document cases[] = {
+        {"a rate of 0", "\"large\":0.25", "\"large\":0",
+         "scores.json: sampling.large: 0; expected a rate above 0 and up to 1", "sampling.large"},
+        {"half a seed", "\"seed\":0", "\"seed\":0.5",
+         "scores.json: sampling.seed: 0.5; expected a whole number of 0 or more", "sampling.seed"},
+        {"one and a half samples a batch", "\"batch_size\":32", "\"batch_size\":1.5",
+         "scores.json: sampling.batch_size: 1.5; expected a whole number of 1 or more",
+         "sampling.batch_size"},
+        {"samples by sample in no file", "\"range\"", "\"per_sample\":1,\"range\"",
+         "scores.json: per_sample: expected a string, not a number", "per_sample"},
+        {"a range below 1", "[0.5,2.0]", "[0.5,0.9]", "scores.json: range: [0.5, 0.9] does not contain 1",
+         "range"},
         {"mini above large", "\"mini\":0.03125", "\"mini\":0.5",
          "scores.json: sampling: mini 0.5 is above large 0.25; the mini subset lies inside the large one",
          "sampling"},
@@ -188,11 +199,16 @@ static void tasks_that_are_wrong_are_refused(void **state) {
         {"group is task", "\"group\":\"grounding\",\"samples\":50000", "\"group\":\"vqa\",\"samples\":50000",
          "scores.json: tasks[2]: \"vqa\" is the name of a task and of a group; names of units must differ",
          "tasks[2]"},
+        {"a task named like a group before it", "\"name\":\"chat\",\"fixed_weight\":1.0",
+         "\"name\":\"grounding\",\"metrics\":[{\"name\":\"x\",\"higher_is_better\":true}]",
+         "scores.json: tasks[4]: \"grounding\" is the name of a task and of a group; names of units must "
+         "differ",
+         "tasks[4]"},
         {"fixed neg", "\"fixed_weight\":1.0", "\"fixed_weight\":-1",
-         "scores.json: tasks[4].fixed_weight: -1; expected a finite number of 0 or more",
+         "scores.json: tasks[4].fixed_weight: -1; expected a number from 0 to 3.4e38",
          "tasks[4].fixed_weight"},
         {"fixed huge", "\"fixed_weight\":1.0", "\"fixed_weight\":1e300",
-         "scores.json: tasks[4].fixed_weight: 1e+300; expected a finite number of 0 or more",
+         "scores.json: tasks[4].fixed_weight: 1e+300; expected a number from 0 to 3.4e38",
          "tasks[4].fixed_weight"},
         {"fixed null", "\"fixed_weight\":1.0", "\"fixed_weight\":null",
          "scores.json: tasks[4].fixed_weight: expected a number, not null", "tasks[4].fixed_weight"},
@@ -260,12 +276,12 @@ static void scores_that_cannot_carry_weights_are_refused(void **state) {
     const broken_document cases[] = {
         {"a score that training left alone", "{\"caption\":{\"cider\":0.5}", "{\"caption\":{\"cider\":0.4}",
          "scores.json: runs.with_mini.caption.caption.cider: training on caption left its own score at 0.4 "
-         "(0.4 in runs.mini): contributions to it would divide by zero (Eq. 3)",
+         "(0.4 in runs.mini): contributions to it would divide by zero (Eq. 3, 10)",
          "runs.with_mini.caption.caption.cider"},
         {"a change that is rounding noise", "{\"caption\":{\"cider\":0.5}",
          "{\"caption\":{\"cider\":0.4000000001}",
          "scores.json: runs.with_mini.caption.caption.cider: training on caption left its own score at 0.4 "
-         "(0.4 in runs.mini): contributions to it would divide by zero (Eq. 3)",
+         "(0.4 in runs.mini): contributions to it would divide by zero (Eq. 3, 10)",
          "runs.with_mini.caption.caption.cider"},
         {"a score that training made worse", "{\"caption\":{\"cider\":0.5}", "{\"caption\":{\"cider\":0.3}",
          "scores.json: runs.with_mini.caption.caption.cider: training on caption made its own score worse "
@@ -283,7 +299,7 @@ static void scores_that_cannot_carry_weights_are_refused(void **state) {
          "\"cider\":-4},\"vqa\":{\"em\":60,\"f1\":50},\"box\":{\"l1\":8},\"point\":{\"acc\":30}},\"with_"
          "mini\":{\"caption\":{\"caption\":{\"cider\":-1}",
          "scores.json: runs.with_mini.caption.caption.cider: -1 is not above 0, and difficulty divides by it "
-         "(Eq. 6)",
+         "(Eq. 6, 11, 12)",
          "runs.with_mini.caption.caption.cider"},
         {"a lower-is-better divisor of 0",
          "\"box\":{\"l1\":8},\"point\":{\"acc\":30}},\"with_mini\":{\"caption\":{\"caption\":{\"cider\":0.5},"
@@ -294,12 +310,17 @@ static void scores_that_cannot_carry_weights_are_refused(void **state) {
          "\"vqa\":{\"em\":62,\"f1\":52},\"box\":{\"l1\":7.5},\"point\":{\"acc\":33}},\"vqa\":{\"caption\":{"
          "\"cider\":0.42},\"vqa\":{\"em\":70,\"f1\":60},\"box\":{\"l1\":7.8},\"point\":{\"acc\":32}},"
          "\"grounding\":{\"caption\":{\"cider\":0.41},\"vqa\":{\"em\":61,\"f1\":51},\"box\":{\"l1\":-4}",
-         "scores.json: runs.mini.box.l1: 0 is not above 0, and difficulty divides by it (Eq. 6)",
+         "scores.json: runs.mini.box.l1: 0 is not above 0, and difficulty divides by it (Eq. 6, 11, 12)",
          "runs.mini.box.l1"},
         {"scores too far apart", "\"caption\":{\"cider\":0.42}", "\"caption\":{\"cider\":1e308}",
-         "scores.json: runs.with_mini.caption.caption.cider: 0.4 and 1e+308 are too far apart for a finite "
+         "scores.json: runs.with_mini.vqa.caption.cider: 0.4 and 1e+308 are too far apart for a finite "
          "result",
-         "runs.with_mini.caption.caption.cider"},
+         "runs.with_mini.vqa.caption.cider"},
+        {"scores whose mean is beyond double",
+         "\"caption\":{\"cider\":0.42},\"vqa\":{\"em\":70,\"f1\":60},\"box\":{\"l1\":7.8}",
+         "\"caption\":{\"cider\":1.79e307},\"vqa\":{\"em\":70,\"f1\":60},\"box\":{\"l1\":-1.7e308}",
+         "scores.json: runs.with_mini: the scores are too far apart for finite contributions",
+         "runs.with_mini"},
         {"no temperature of the grid", "\"temperature\":0.5,\"range\":[0.5,2.0]",
          "\"temperature\":\"auto\",\"range\":[0.999,1.001]",
          "scores.json: temperature: no temperature of 4, 2, 1, 0.5, 0.25, 0.125 keeps every weight within "

@@ -33,7 +33,7 @@ from ._version import __version__
 
 ENVIRONMENT = "VISATB_LIBRARY"
 FILE_NAME = "libvisatb.so"
-SONAME = f"{FILE_NAME}.{__version__.split('.')[0]}"
+SONAME = f"{FILE_NAME}.{'.'.join(__version__.split('.')[:2])}"  # 0.x: the minor version counts
 
 # --- enums and constants --------------------------------------------------------------------------
 
