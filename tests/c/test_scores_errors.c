@@ -191,6 +191,13 @@ static void tasks_that_are_wrong_are_refused(void **state) {
          "scores.json: tasks[0].zero_shot: unknown key; expected one of name, metrics, group, fixed_weight, "
          "samples, note",
          "tasks[0].zero_shot"},
+    };
+    EXPECT_EACH(cases);
+}
+
+static void groups_and_fixed_weights_that_are_wrong_are_refused(void **state) {
+    (void)state;
+    const broken_document cases[] = {
         {"empty group", "\"group\":\"grounding\"", "\"group\":\"\"",
          "scores.json: tasks[2].group: empty; expected a group's name, or no group", "tasks[2].group"},
         {"mixed group", "\"chat\",\"fixed", "\"chat\",\"group\":\"grounding\",\"fixed",
@@ -475,6 +482,7 @@ int main(void) {
         cmocka_unit_test(settings_that_are_wrong_are_refused),
         cmocka_unit_test(sampling_that_is_wrong_is_refused),
         cmocka_unit_test(tasks_that_are_wrong_are_refused),
+        cmocka_unit_test(groups_and_fixed_weights_that_are_wrong_are_refused),
         cmocka_unit_test(scores_that_are_missing_extra_or_no_numbers_are_refused),
         cmocka_unit_test(scores_that_cannot_carry_weights_are_refused),
         cmocka_unit_test(nothing_at_all_is_refused),

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from typing import Literal
+
+import numpy as np
 
 from ._errors import ArgumentError
 
@@ -14,25 +17,87 @@ FORMS = ("full", "simple", "precise")
 
 def temperature_or_zero(temperature: Temperature) -> float:
     """The temperature as the library takes it, where 0 stands for automatic."""
-    if temperature == "auto":
+    if isinstance(temperature, str) and temperature == "auto":
         return 0.0
-    if isinstance(temperature, (str, bool)) or not 0.0 < temperature < math.inf:
+    number = _number(temperature)
+    if number is None or not 0.0 < number < math.inf:
         raise ArgumentError(f'temperature = {temperature!r}; expected "auto" or a number above 0')
-    return float(temperature)
+    return number
+
+
+def one_temperature(temperature: float) -> float:
+    """The temperature as a float, where none is automatic; its range is the library's to say."""
+    number = _number(temperature)
+    if number is None:
+        raise ArgumentError(f"temperature = {temperature!r}; expected a number above 0")
+    return number
 
 
 def three_alphas(alphas: Sequence[float]) -> tuple[float, float, float]:
     """The alphas as three floats; what they must sum to is the library's to say."""
-    try:
-        out, into, difficulty = (float(alpha) for alpha in alphas)
-    except (TypeError, ValueError):
+    numbers = _numbers(alphas)
+    if len(numbers) != 3:
         text = f"alphas = {alphas!r}; expected three numbers: out, in, difficulty"
-        raise ArgumentError(text) from None
-    return out, into, difficulty
+        raise ArgumentError(text)
+    return numbers[0], numbers[1], numbers[2]
+
+
+def low_and_high(bounds: Sequence[float]) -> tuple[float, float]:
+    """A range as two floats; what it must contain is the library's to say."""
+    numbers = _numbers(bounds)
+    if len(numbers) != 2:
+        raise ArgumentError(f"range = {bounds!r}; expected two numbers: low, high")
+    return numbers[0], numbers[1]
 
 
 def known_form(form: str) -> str:
     """The form itself, if there is one of that name."""
-    if form not in FORMS:
+    if not isinstance(form, str) or form not in FORMS:
         raise ArgumentError(f'form = {form!r}; expected "full", "simple" or "precise"')
     return form
+
+
+def name_bytes(argument: str, name: str) -> bytes:
+    """A name as the library takes it, which a NUL would cut short."""
+    if not isinstance(name, str):
+        raise ArgumentError(f"{argument} = {name!r}; expected a name")
+    try:
+        encoded = name.encode()
+    except UnicodeEncodeError:
+        raise ArgumentError(f"{argument} = {name!r}; expected a name in UTF-8") from None
+    if b"\0" in encoded:
+        raise ArgumentError(f"{argument} = {name!r}; a name has no NUL in it")
+    return encoded
+
+
+def file_name(argument: str, path: str | os.PathLike[str]) -> str:
+    """A path as a string that the system can take."""
+    name = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
+    if not isinstance(name, str):
+        raise ArgumentError(f"{argument} = {path!r}; expected a path")
+    try:
+        has_nul = b"\0" in os.fsencode(name)
+    except UnicodeEncodeError:
+        has_nul = True
+    if has_nul:
+        raise ArgumentError(f"{argument} = {path!r}; no file can have this name")
+    return name
+
+
+def _numbers(values: Sequence[float]) -> list[float]:
+    """Every value as a float; none where one is no number."""
+    try:
+        numbers = [_number(value) for value in values]
+    except TypeError:
+        return []
+    return [number for number in numbers if number is not None] if None not in numbers else []
+
+
+def _number(value: object) -> float | None:
+    """A scalar as a float: Python's, NumPy's or PyTorch's; None for what is none."""
+    if isinstance(value, (str, bytes, bool, np.bool_)):
+        return None
+    try:
+        return float(value) if np.ndim(value) == 0 else None  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return None

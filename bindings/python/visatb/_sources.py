@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ._arguments import file_name
 from ._errors import ArgumentError, DataError, FileError
 
 PathLike = str | os.PathLike[str]
@@ -16,7 +17,7 @@ Source = Mapping[str, Any] | PathLike
 
 
 class Document(NamedTuple):
-    """Bytes, and how messages call them."""
+    """Bytes, and how messages call them: text without lone surrogates, whatever the file's name."""
 
     content: bytes
     name: str
@@ -25,19 +26,35 @@ class Document(NamedTuple):
 def read(source: Source, name_of_dict: str) -> Document:
     """Reads a file, standard input where the source is "-", or a dict.
 
-    Errors: FileError (the file cannot be read), DataError (a dict that is not JSON).
+    Errors: ArgumentError (no path), FileError (the file cannot be read), DataError (a dict that is
+    not JSON).
     """
     if isinstance(source, Mapping):
         return Document(_encode(source, name_of_dict), name_of_dict)
     if not isinstance(source, (str, os.PathLike)):
         raise ArgumentError(f"{source!r} is neither a path nor a dict")
     if source == "-":
-        return Document(sys.stdin.buffer.read(), "standard input")
-    name = os.fspath(source)
+        return Document(_standard_input(), "standard input")
+    name = file_name("the path", source)
     try:
-        return Document(Path(name).read_bytes(), name)
-    except (OSError, ValueError) as reason:  # ValueError: a NUL in the path
-        raise FileError(f"{name}: {getattr(reason, 'strerror', None) or reason}") from reason
+        return Document(Path(name).read_bytes(), shown(name))
+    except OSError as reason:
+        raise FileError(f"{shown(name)}: {reason.strerror}") from reason
+
+
+def shown(path: str) -> str:
+    r"""How messages call a file: bytes of its name that are not UTF-8 become \xff."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
+def _standard_input() -> bytes:
+    # Python has none where the shell closed it.
+    if sys.stdin is None:
+        raise FileError("standard input: closed")
+    try:
+        return sys.stdin.buffer.read()
+    except OSError as reason:
+        raise FileError(f"standard input: {reason.strerror}") from reason
 
 
 def _encode(source: Mapping[str, Any], name: str) -> bytes:

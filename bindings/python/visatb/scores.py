@@ -6,17 +6,24 @@ import ctypes
 import functools
 import json
 import os
-import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import _lib, csv_scores
-from ._arguments import Temperature, known_form, temperature_or_zero, three_alphas
+from ._arguments import (
+    Temperature,
+    known_form,
+    name_bytes,
+    temperature_or_zero,
+    three_alphas,
+)
 from ._errors import ArgumentError, DataError
 from ._sources import Document, PathLike, Source, read
+from ._write import write_whole
 
 Form = Literal["full", "simple", "precise"]
 
@@ -39,30 +46,32 @@ class Weights:
     """One weight per task, with everything it was made from.
 
     Attributes:
-        data: the whole of weights.json, parsed.
+        data: the whole of weights.json, parsed; editing it does not change what `save` writes.
         tasks: the names in the order of the scores: task id i is tasks[i].
-        weights: the weight of each task.
         temperature: the T that was used.
         warnings: what weakens the result.
     """
 
-    def __init__(self, handle: ctypes._Pointer[_lib.Weights], made_from: _Scores) -> None:
-        """Takes over the handle; weights come from `compute_weights`."""
-        self._handle = handle
-        weakref.finalize(self, _lib.library().visatb_weights_destroy, handle)
-        self._text = _text(_lib.library().visatb_weights_json, handle)
-        self.data: dict[str, Any] = json.loads(self._text)
-        self.tasks: list[str] = self.data["tasks"]
-        self.weights: dict[str, float] = self.data["weights"]
-        self.temperature: float = self.data["temperature"]
+    def __init__(self, text: str, made_from: _Scores) -> None:
+        """Keeps the text of weights.json; weights come from `compute_weights`."""
+        self._text = text
         self._made_from = made_from
+        self.data: dict[str, Any] = json.loads(text)
+        self._weights: dict[str, float] = dict(self.data["weights"])
+        self.tasks: list[str] = list(self.data["tasks"])
+        self.temperature: float = self.data["temperature"]
         self.warnings = [
             ScoreWarning(warning["code"], made_from.where(warning["path"]), warning["message"])
             for warning in self.data["warnings"]
         ]
 
     def __repr__(self) -> str:
-        return f"<visatb.Weights {self.weights}>"
+        return f"<visatb.Weights {self._weights}>"
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """The weight of each task, to be read only; `dict(weights.weights)` is one to edit."""
+        return MappingProxyType(self._weights)
 
     @property
     def temperature_from(self) -> str:
@@ -81,9 +90,11 @@ class Weights:
     def save(self, path: PathLike) -> None:
         """Writes weights.json; the file appears whole or not at all.
 
-        Errors: FileError (it cannot be written).
+        A link is followed; a pipe or a device is written to.
+
+        Errors: ArgumentError (no path), FileError (it cannot be written).
         """
-        _lib.check(_lib.library().visatb_weights_write(self._handle, os.fsencode(path)))
+        write_whole(path, self._text.encode())
 
 
 def compute_weights(
@@ -111,20 +122,27 @@ def compute_weights(
     """
     made_from = _Scores(scores, form, temperature)
     options, _alive = _options(made_from, form, temperature, alphas, allow_negative_denominator)
+    try:
+        return Weights(_weights_json(made_from, options), made_from)
+    except DataError as error:
+        raise made_from.translate(error) from None
+
+
+def _weights_json(scores: _Scores, options: _lib.WeightsOptions) -> str:
+    """The text of weights.json; nothing of the library's outlives the call."""
     library = _lib.library()
     parsed = ctypes.POINTER(_lib.Scores)()
     result = ctypes.POINTER(_lib.Weights)()
-    content, name = made_from.content, os.fsencode(made_from.name)
+    content, name = scores.content, scores.name.encode()
     try:
         _lib.check(library.visatb_scores_parse(content, len(content), name, ctypes.byref(parsed)))
         _lib.check(
             library.visatb_weights_compute(parsed, ctypes.byref(options), ctypes.byref(result))
         )
-    except DataError as error:
-        raise made_from.translate(error) from None
+        return _text(library.visatb_weights_json, result)
     finally:
+        library.visatb_weights_destroy(result)
         library.visatb_scores_destroy(parsed)
-    return Weights(result, made_from)
 
 
 def load_weights(path: PathLike, tasks: Sequence[str] | None = None) -> NDArray[np.float32]:
@@ -138,22 +156,24 @@ def load_weights(path: PathLike, tasks: Sequence[str] | None = None) -> NDArray[
     Returns:
         [tasks], float32.
 
-    Errors: FileError, DataError (a bad file, a name that is not in it).
+    Errors: ArgumentError, FileError, DataError (a bad file, a name that is not in it).
     """
-    if isinstance(tasks, str):
+    if isinstance(tasks, (str, bytes)):
         raise ArgumentError(f"tasks = {tasks!r}; expected a list of names")
+    encoded = None
+    if tasks is not None:
+        encoded = [name_bytes(f"tasks[{index}]", task) for index, task in enumerate(tasks)]
     content, name = read(path, "weights")
-    listed = _task_names(content) if tasks is None else list(tasks)
+    listed = _task_names(content) if encoded is None else encoded
     names = listed or []
-    encoded = [task.encode() for task in names]
     result = np.empty(len(names), dtype=np.float32)
     _lib.check(
         _lib.library().visatb_weights_parse(
             content,
             len(content),
-            os.fsencode(name),
+            name.encode(),
             len(names),
-            (ctypes.c_char_p * len(names))(*encoded),
+            (ctypes.c_char_p * len(names))(*names),
             result.ctypes.data_as(ctypes.POINTER(ctypes.c_float)),
         )
     )
@@ -174,13 +194,14 @@ def evaluate(results: Source, *, baseline: str | None = None) -> dict[str, Any]:
         {"baseline": ..., "methods": {name: {"dI", "dE", "dI_zero" where the file has zero-shot
         tasks, "tasks": {task: improvement}}}}, all in percent.
 
-    Errors: FileError, DataError.
+    Errors: ArgumentError, FileError, DataError.
     """
     return dict(json.loads(evaluation_json(results, baseline=baseline)))
 
 
 def evaluation_json(results: Source, *, baseline: str | None = None) -> str:
     """What `evaluate` returns, as the library's JSON text."""
+    chosen = None if baseline is None else name_bytes("baseline", baseline)
     content, name = read(results, "results")
     library = _lib.library()
     handle = ctypes.POINTER(_lib.Evaluation)()
@@ -188,8 +209,8 @@ def evaluation_json(results: Source, *, baseline: str | None = None) -> str:
         library.visatb_evaluation_compute(
             content,
             len(content),
-            os.fsencode(name),
-            None if baseline is None else baseline.encode(),
+            name.encode(),
+            chosen,
             ctypes.byref(handle),
         )
     )
@@ -277,12 +298,11 @@ def _text(function: Callable[..., int], handle: object) -> str:
     return ctypes.string_at(text, length.value).decode()
 
 
-def _task_names(content: bytes) -> list[str] | None:
+def _task_names(content: bytes) -> list[bytes] | None:
     """The names in a weights file; None where it has none, or is none."""
     try:
         document = json.loads(content)
+        tasks = document.get("tasks") if isinstance(document, dict) else None
+        return None if not isinstance(tasks, list) else [name_bytes("tasks", t) for t in tasks]
     except (ValueError, RecursionError):
         return None
-    tasks = document.get("tasks") if isinstance(document, dict) else None
-    is_list = isinstance(tasks, list) and all(isinstance(task, str) for task in tasks)
-    return tasks if is_list else None

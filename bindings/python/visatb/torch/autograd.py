@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._errors import Error, UnsupportedError
+from .._errors import Error
 from . import ops
+from .no_derivative import first_derivative_only
 
 GRAD_SCALE = 5  # its place among the operators' arguments
 OPTIONS = slice(6, 11)
@@ -47,7 +48,7 @@ def backward(ctx: Any, upstream: Tensor | None, *_: Any) -> tuple[Tensor | None,
         else:
             arguments = (*ctx.saved_tensors, upstream.float(), *ctx.options, True)
             gradient = ops.loss(*arguments)[-1]
-    return (_first_derivative_only(gradient), *nothing)
+    return (first_derivative_only(gradient, upstream), *nothing)
 
 
 class FunctionalLoss(torch.autograd.Function):
@@ -123,7 +124,7 @@ class InplaceLoss(torch.autograd.Function):
             else:
                 ops.loss_inplace(logits, *ctx.saved_tensors[1:], upstream.float(), *ctx.options)
         ctx.spent = True
-        return (_first_derivative_only(logits), *nothing)
+        return (first_derivative_only(logits, upstream), *nothing)
 
 
 def _times(
@@ -146,26 +147,3 @@ def _kept_apart(saved: Tensor, gradient: Tensor) -> Tensor:
     """
     retained = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: False)
     return gradient.clone() if gradient is saved and retained() else gradient
-
-
-class _FirstDerivativeOnly(torch.autograd.Function):
-    """The identity, with an error for a derivative."""
-
-    @staticmethod
-    def forward(ctx: Any, gradient: Tensor) -> Tensor:
-        return gradient.view_as(gradient)
-
-    @staticmethod
-    def backward(ctx: Any, *_: Any) -> Tensor:
-        raise UnsupportedError(
-            "vitw_loss: no second derivative: its gradient cannot be differentiated again; "
-            "expected a backward without create_graph=True, or another loss"
-        )
-
-
-def _first_derivative_only(gradient: Tensor) -> Tensor:
-    """Under create_graph=True, a gradient that says so instead of passing for a constant."""
-    if not torch.is_grad_enabled():
-        return gradient
-    apply: Callable[[Tensor], Tensor] = _FirstDerivativeOnly.apply
-    return apply(gradient.detach().requires_grad_())
