@@ -183,6 +183,34 @@ def test_lists_integers_and_strided_arrays_are_taken_as_they_are():
             "alphas = (0.5, 0.5); expected three numbers: out, in, difficulty",
         ),
         (
+            lambda: visatb.balance_weights(*random_measures(3), temperature=[1]),
+            'temperature = [1]; expected "auto" or a number above 0',
+        ),
+        (
+            lambda: visatb.softmax_weights([0.1, 0.2], [1]),
+            "temperature = [1]; expected a number above 0",
+        ),
+        (
+            lambda: visatb.balance_weights(*random_measures(3), range=(0.5,)),
+            "range = (0.5,); expected two numbers: low, high",
+        ),
+        (
+            lambda: visatb.balance_weights(*random_measures(3), range=("0.5", None)),
+            "range = ('0.5', None); expected two numbers: low, high",
+        ),
+        (
+            lambda: visatb.balance_weights(*random_measures(3), alphas="123"),
+            "alphas = '123'; expected three numbers: out, in, difficulty",
+        ),
+        (
+            lambda: visatb.difficulty([0.1, 0.2], [0.2, 0.3], task_unit=[0, 10**12]),
+            "task_unit has 1000000000000 among 2; they are counted from 0 without a gap",
+        ),
+        (
+            lambda: visatb.difficulty([0.1, 0.2], [0.2, 0.3], metric_task=[0, 2**62]),
+            "metric_task has 4611686018427387904 among 2; they are counted from 0 without a gap",
+        ),
+        (
             lambda: visatb.improvement(["much"], [1.0]),
             "scores is not an array of numbers: could not convert string to float: 'much'",
         ),
@@ -194,9 +222,26 @@ def test_an_argument_that_does_not_fit_is_named(call, message):
     assert str(error.value) == message
 
 
+def test_scalars_of_numpy_are_numbers():
+    measures = random_measures(3)
+    balance = visatb.balance_weights(
+        *measures,
+        temperature=np.float32(0.5),
+        alphas=np.array([0.25, 0.25, 0.5]),
+        range=np.array([0.1, 3]),
+    )
+    np.testing.assert_array_equal(
+        balance.weights, visatb.balance_weights(*measures, temperature=0.5).weights
+    )
+    np.testing.assert_array_equal(
+        visatb.softmax_weights([1.0, 2.0], np.array(2)), visatb.softmax_weights([1.0, 2.0], 2)
+    )
+
+
 @pytest.mark.parametrize(
     "call",
     [
+        lambda: visatb.difficulty([0.1], [0.2], task_unit=[[0], [0, 1]]),
         lambda: visatb.contribution([[1.0, np.nan], [1.0, 2.0]], [0.5, 0.5]),
         lambda: visatb.contribution([[1.0]], [0.5]),
         lambda: visatb.contribution(WITH_MINI, MINI, task_unit=[0, 1, 7]),

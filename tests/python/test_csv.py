@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import os
 from pathlib import Path
 
 import pytest
 
 import visatb
+from visatb import csv_scores
 
 SIMPLE = """\
 run,task,metric,score
@@ -134,6 +136,36 @@ def test_warnings_name_the_row(full):
     assert warning.code == "negative_contribution"
 
 
+@pytest.mark.parametrize("line", ["sep=;", "SEP=;", '"sep=;"', "sep=;;;"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_excels_line_that_names_the_separator_is_no_row(full, line, newline, mark):
+    text = mark + line + newline + full.replace(",", ";").replace("\n", newline)
+    assert weights_of(text).weights == weights_of(full).weights
+    (warning,) = weights_of(text).warnings
+    assert warning.where == "row 11, column run"
+
+
+def test_excels_line_is_believed(full):
+    text = "sep=|\n" + full.replace(",", "|")
+    assert weights_of(text).weights == weights_of(full).weights
+    assert refusal("sep=;\n" + full).startswith("scores.csv: row 1, column run,task,metric,score")
+    bad = ("sep=;\n" + full).replace("mini,vqa", "mini,vqä").encode("latin-1")
+    assert refusal(bad).startswith("scores.csv: row 3: not UTF-8")
+
+
+def test_messages_about_a_sheet_whose_name_is_not_utf_8_name_its_rows_too(full):
+    name = os.fsdecode(b"score\xff.csv")
+    (warning,) = weights_of(full, name=name).warnings
+    assert warning.where == "row 11, column run"
+    with pytest.raises(visatb.DataError) as error:
+        weights_of(full.replace("with_mini:vqa,vqa,em,70", "with_mini:vqa,vqa,em,59"), name=name)
+    assert str(error.value).startswith("score\\xff.csv: row 9, column score: training on vqa")
+    with pytest.raises(visatb.DataError) as error:
+        weights_of(full.replace("em,60", "em,x"), name=name)
+    assert str(error.value).startswith("score\\xff.csv: row 3, column score: ")
+
+
 # --- the form -------------------------------------------------------------------------------------
 
 
@@ -156,15 +188,57 @@ def test_an_unclear_form_asks_for_the_flag(full):
     assert weights_of(text, form="full").weights == weights_of(full).weights
 
 
+@pytest.mark.parametrize(
+    ("runs", "form"),
+    [
+        ("mini with_mini:a", "full"),
+        ("base mini with_mini:a", "full"),
+        ("base only:a", "simple"),
+        ("base mini only:a mini_only:a", "simple"),
+        ("mini with_mini:a only:a mini_only:a", "precise"),
+        ("base mini with_mini:a only:a", None),
+        ("base mini with_mini:a only:a mini_only:a", None),
+        ("mini with_mini:a mini_only:a", None),
+        ("mini only:a mini_only:a", None),
+        ("base mini", None),
+    ],
+)
+def test_only_runs_of_a_single_form_tell_it(runs, form):
+    rows = "".join(f"{run},a,em,1\n" for run in runs.split())
+    content = f"run,task,metric,score\n{rows}".encode()
+    if form is None:
+        with pytest.raises(visatb.DataError, match="do not tell the form: use --form"):
+            csv_scores.convert(content, "scores.csv")
+    else:
+        assert csv_scores.convert(content, "scores.csv").document["form"] == form
+
+
 # --- what is refused, and where -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "broken", ["nan", "inf", "-Infinity", "0x10", "1.", ".5", "+1", "01", "60%"]
+    "broken", ["nan", "inf", "-Infinity", "0x10", ".", "+", "+-1", "1.e", "01", "6 0", "६०"]
 )
-def test_a_score_is_a_number_as_json_writes_it(full, broken):
+def test_what_is_no_decimal_number_is_refused(full, broken):
     message = refusal(full.replace("mini,vqa,em,60", f"mini,vqa,em,{broken}"))
     assert message == f'scores.csv: row 3, column score: "{broken}" is not a number'
+
+
+@pytest.mark.parametrize("broken", ["60%", "60.5 %", "-.5%"])
+def test_a_percent_sign_is_explained(full, broken):
+    message = refusal(full.replace("mini,vqa,em,60", f"mini,vqa,em,{broken}"))
+    assert message == (
+        f'scores.csv: row 3, column score: "{broken}" is not a number; write it without the '
+        "percent sign"
+    )
+
+
+@pytest.mark.parametrize("written", ["60.", "+60", "+60.", "6e1", "6.E+1", "+.6e2", "60.00"])
+def test_numbers_are_read_as_spreadsheets_write_them(full, written):
+    text = full.replace("mini,vqa,em,60", f"mini,vqa,em,{written}")
+    assert weights_of(text).weights == weights_of(full).weights
+    text = full.replace("mini,caption,cider,0.4", "mini,caption,cider,.4")
+    assert weights_of(text).weights == weights_of(full).weights
 
 
 def test_a_score_that_no_double_holds_is_refused(full):

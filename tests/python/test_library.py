@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,7 +49,7 @@ def test_the_variable_stands_alone_and_the_error_says_how_to_mend(
         "libvisatb cannot be opened. Tried:",
         f"  {path}: no such file",
     ]
-    assert "pip install --force-reinstall visatb" in str(caught.value)
+    assert "pip install --force-reinstall ./bindings/python" in str(caught.value)
     assert "libvisatb.so.0" not in str(caught.value)
 
 
@@ -76,12 +79,66 @@ def test_a_broken_library_in_the_package_is_not_replaced_by_the_system_s(
     assert "libvisatb.so.0" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        (
+            "libjansson.so.4: cannot open shared object file: No such file or directory",
+            "It needs libjansson.so.4, which this system does not have: install it (apt install "
+            "libjansson4; Fedora: dnf install jansson).",
+        ),
+        (
+            "Error loading shared library libjansson.so.4: No such file or directory (needed by x)",
+            "It needs libjansson.so.4, which this system does not have: install it (apt install "
+            "libjansson4; Fedora: dnf install jansson).",
+        ),
+        (
+            "libgomp.so.1: cannot open shared object file: No such file or directory",
+            "It needs libgomp.so.1, which this system does not have: install the package that has "
+            "it.",
+        ),
+    ],
+)
+def test_a_library_that_ours_needs_is_named_with_its_package(
+    said: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(name: str) -> None:
+        raise OSError(said)
+
+    path = tmp_path / "libvisatb.so"
+    path.touch()
+    monkeypatch.setenv("VISATB_LIBRARY", str(path))
+    monkeypatch.setattr(_lib.ctypes, "CDLL", refuse)
+    with pytest.raises(LibraryError) as caught:
+        _lib.library()
+    assert str(caught.value).splitlines()[1:] == [f"  {path}: {said}", message]
+
+
+def test_a_system_wide_library_is_found_by_its_soname(tmp_path: Path) -> None:
+    shutil.copy(_lib.library_path(), tmp_path / _lib.SONAME)
+    code = (
+        "import sys; from visatb import _lib; _lib.__file__ = '/nowhere/_lib.py'; "
+        "sys.modules['visatb'].__path__ = []; print(_lib.library_path())"
+    )
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path)}
+    environment.pop("VISATB_LIBRARY", None)
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (run.stdout, run.stderr) == (f"{_lib.SONAME}\n", "")
+
+
+def test_the_library_s_own_soname_is_the_one_that_is_asked_for() -> None:
+    assert b"\0" + _lib.SONAME.encode() + b"\0" in Path(_lib.library_path()).read_bytes()
+
+
 def test_another_version_is_refused_with_both_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_lib, "__version__", "0.0.9")
     with pytest.raises(
         LibraryError, match=r"is libvisatb 0\.1\.0, but the package visatb is 0\.0\.9"
-    ):
+    ) as caught:
         _lib.library()
+    assert "pip install --force-reinstall ./bindings/python" in str(caught.value)
 
 
 def test_a_library_that_is_another_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

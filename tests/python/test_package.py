@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -82,6 +83,16 @@ def test_types_are_shipped():
     assert (Path(visatb.__file__).parent / "py.typed").exists()
 
 
+def test_python_files_that_were_not_installed_say_so():
+    # -S leaves out site-packages, and with them what was installed.
+    run = python("-S", "-c", "import visatb", PYTHONPATH=str(ROOT / "bindings/python"))
+    assert run.returncode == 1
+    assert run.stderr.splitlines()[-1] == (
+        "ImportError: visatb is not installed, only its Python files are here: install it in the "
+        "source tree (pip install ./bindings/python), which builds its library too"
+    )
+
+
 # --- python -m visatb -----------------------------------------------------------------------------
 
 
@@ -92,6 +103,42 @@ def test_the_diagnosis_names_versions_paths_and_build():
     assert lines["visatb"].startswith(f"{visatb.__version__}, ")
     assert lines["libvisatb"].startswith(f"{visatb.__version__}, ")
     assert {"compiler", "json", "cpu loss", "cuda", "numpy", "torch"} <= lines.keys()
+
+
+def test_the_diagnosis_escapes_what_its_encoding_lacks():
+    run = python("-m", "visatb", VISATB_LIBRARY="/定位.so", PYTHONIOENCODING="ascii:strict")
+    assert (run.returncode, run.stderr) == (1, "")
+    assert "  /\\u5b9a\\u4f4d.so: no such file\n" in run.stdout
+
+
+def test_the_diagnosis_may_be_cut_off():
+    process = subprocess.Popen(
+        [sys.executable, "-m", "visatb"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 141
+
+
+def test_the_diagnosis_with_a_full_disk_is_exit_code_3():
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        run = subprocess.run(
+            [sys.executable, "-m", "visatb"], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert run.returncode == 3
+    assert run.stderr == b"python -m visatb: standard output: No space left on device\n"
+
+
+def test_the_module_with_a_command_is_the_command():
+    run = python("-m", "visatb", "template", "--tasks", "a,b")
+    assert json.loads(run.stdout) == visatb.score_template(["a", "b"])
+    run = python("-m", "visatb", "weights")
+    assert run.returncode == 2
+    assert run.stderr.endswith(
+        "visatb weights: error: the following arguments are required: SCORES\n"
+    )
+    run = python("-m", "visatb", "--help")
+    assert "python -m visatb COMMAND ... is the command" in run.stdout
 
 
 def test_the_diagnosis_says_what_a_missing_torch_costs_and_how_to_mend_it():

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 import json
+import os
+import pickle
 import sys
 from pathlib import Path
 
@@ -71,6 +74,20 @@ def test_a_file_is_read_as_the_dict_is(scores, folder):
     assert from_file.weights == visatb.compute_weights(folder / "scores.json").weights
 
 
+@pytest.mark.parametrize("name", ["scores.json", "scores.txt"])
+def test_json_files_may_begin_with_a_byte_order_mark(name, scores, vector, folder):
+    expected = visatb.compute_weights(scores)
+    Path(name).write_text(json.dumps(scores), encoding="utf-8-sig")
+    weights = visatb.compute_weights(name)
+    assert weights.weights == expected.weights
+    assert weights.units == expected.units
+    Path("weights.json").write_text(weights.to_json(), encoding="utf-8-sig")
+    assert len(visatb.load_weights("weights.json")) == 4
+    results = vector("improvement_7b.json")["results"]
+    Path("results.json").write_text(json.dumps(results), encoding="utf-8-sig")
+    assert visatb.evaluate("results.json") == visatb.evaluate(results)
+
+
 def test_standard_input_is_read_for_a_dash(scores, monkeypatch):
     stdin = io.TextIOWrapper(io.BytesIO(json.dumps(scores).encode()))
     monkeypatch.setattr(sys, "stdin", stdin)
@@ -89,6 +106,57 @@ def test_save_writes_the_text_of_to_json(scores, folder):
     assert Path("weights.json").read_text(encoding="utf-8") == weights.to_json()
     assert json.loads(weights.to_json()) == weights.data
     assert [entry.name for entry in folder.iterdir()] == ["weights.json"]
+
+
+@pytest.mark.parametrize(
+    "duplicate",
+    [copy.copy, copy.deepcopy, lambda weights: pickle.loads(pickle.dumps(weights))],  # noqa: S301
+)
+@pytest.mark.parametrize("kind", ["json", "csv"])
+def test_a_copy_outlives_what_it_was_made_from(duplicate, kind, examples, folder):
+    original = visatb.compute_weights(examples / f"full.{kind}", temperature=0.5)
+    text, warnings = original.to_json(), original.warnings
+    copied = duplicate(original)
+    del original
+    copied.save("weights.json")
+    assert Path("weights.json").read_text(encoding="utf-8") == copied.to_json() == text
+    assert copied.warnings == warnings
+    assert copied.temperature_from == "argument"
+    assert copied.units["sharegpt"] is None
+    np.testing.assert_array_equal(
+        visatb.load_weights("weights.json"), np.float32(list(copied.weights.values()))
+    )
+
+
+def test_the_weights_are_to_be_read_only(scores):
+    weights = visatb.compute_weights(scores)
+    with pytest.raises(TypeError):
+        weights.weights["vqa"] = 2.0
+    weights.data["weights"]["vqa"] = 2.0
+    assert weights.weights["vqa"] == pytest.approx(0.8843100537)
+    assert json.loads(weights.to_json())["weights"] == dict(weights.weights)
+
+
+def resident_memory() -> int:
+    """Bytes."""
+    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_computing_again_and_again_does_not_grow_memory(scores, vector):
+    results = vector("improvement_7b.json")["results"]
+
+    def work(times: int) -> None:
+        for _ in range(times):
+            visatb.compute_weights(scores)
+            visatb.evaluate(results)
+            with pytest.raises(visatb.DataError):
+                visatb.compute_weights(scores, form="simple")
+
+    work(300)
+    before = resident_memory()
+    work(2000)
+    assert resident_memory() - before < 2 << 20
 
 
 def test_the_weights_file_records_which_scores_it_came_from(scores, folder):
@@ -193,9 +261,40 @@ def test_a_file_that_cannot_be_written_is_a_file_error(scores, folder):
         weights.save("none/weights.json")
 
 
+def test_standard_input_that_is_closed_is_a_file_error(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(visatb.FileError, match=r"^standard input: closed$"):
+        visatb.compute_weights("-")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda _: visatb.load_weights("weights.json", ["vqa\0xyz"]),
+        lambda _: visatb.load_weights("weights.json", ["vqa", "\udcff"]),
+        lambda _: visatb.load_weights("weights.json", [1]),
+        lambda _: visatb.load_weights("weights.json", 1),
+        lambda _: visatb.load_weights("weights.json\0junk"),
+        lambda _: visatb.load_weights(b"weights.json"),
+        lambda weights: weights.save("nul.json\0junk"),
+        lambda weights: weights.save("lone \ud800.json"),
+        lambda weights: weights.save(1),
+        lambda _: visatb.evaluate({}, baseline="EW\0x"),
+        lambda _: visatb.evaluate({}, baseline="\udcff"),
+        lambda _: visatb.evaluate({}, baseline=1),
+        lambda _: visatb.compute_weights("scores.json\0junk"),
+    ],
+)
+def test_a_name_that_cannot_be_one_is_an_argument_error(saved, folder, call):
+    with pytest.raises(visatb.ArgumentError):
+        call(saved)
+    assert [entry.name for entry in folder.iterdir()] == ["weights.json"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"temperature": [1]}, 'temperature = [1]; expected "auto" or a number above 0'),
         ({"form": "fuller"}, 'form = \'fuller\'; expected "full", "simple" or "precise"'),
         ({"temperature": "hot"}, "temperature = 'hot'; expected \"auto\" or a number above 0"),
         ({"temperature": 0}, 'temperature = 0; expected "auto" or a number above 0'),
@@ -257,7 +356,7 @@ def test_load_weights_refuses_a_task_that_the_file_does_not_have(saved):
         ),
         (
             '{"visatb_weights": 1, "tasks": ["a"], "weights": {"a": -1}}',
-            "weights.json: weights.a: -1; expected a finite number of 0 or more",
+            "weights.json: weights.a: -1; expected a number from 0 to 3.4e38",
         ),
     ],
 )

@@ -98,6 +98,10 @@ def test_the_text_is_the_template():
         ("ab", "full", "tasks = 'ab'; expected two or more names"),
         (["a", ""], "full", "task '': a name is neither empty nor has spaces around it"),
         (["a", "b", "a"], "full", 'task "a" is there twice'),
+        ([1, 2], "full", "tasks[0] = 1; expected a name"),
+        (7, "full", "tasks = 7; expected two or more names"),
+        (["a", "\udcff"], "full", "tasks[1] = '\\udcff'; expected a name in UTF-8"),
+        (["a", "b\0c"], "full", "tasks[1] = 'b\\x00c'; a name has no NUL in it"),
         (["a", "b"], "half", 'form = \'half\'; expected "full", "simple" or "precise"'),
     ],
 )

@@ -1,4 +1,4 @@
-"""How vitw_loss behaves as a citizen of autograd and of torch.compile."""
+"""How vitw_loss behaves as a citizen of autograd."""
 
 from __future__ import annotations
 
@@ -14,10 +14,6 @@ from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 from visatb import ArgumentError, Error, UnsupportedError  # noqa: E402
 from visatb.torch import VITWLoss, ops, vitw_loss  # noqa: E402
-
-needs_operators = pytest.mark.skipif(
-    not ops.REGISTERED, reason="PyTorch before 2.4 has no torch.library.custom_op"
-)
 
 
 @pytest.fixture(params=["torch.library", "autograd.Function"])
@@ -75,6 +71,98 @@ def test_a_second_derivative_is_an_error_and_not_a_silent_zero(
     assert_gradient(gradient.detach(), reference(*batch).gradient)
     with pytest.raises(UnsupportedError, match="vitw_loss: no second derivative"):
         (gradient.square().sum() + leaf.square().sum()).backward()
+
+
+@both_paths
+@pytest.mark.parametrize(
+    ("form", "inplace"),
+    [
+        (lambda leaf: leaf, False),
+        (lambda leaf: leaf.flatten(0, 1), False),
+        (lambda leaf: leaf * 1, False),
+        (lambda leaf: leaf * 1, True),
+    ],
+    ids=["leaf", "view", "computed", "in place"],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_second_derivative_is_an_error_for_the_leaf_alone_too(
+    dtype: torch.dtype, form: Any, inplace: bool
+) -> None:
+    """Autograd follows only what leads to the leaf, and so must come past the error."""
+    batch = make_batch(dtype)
+    leaf = batch.logits.requires_grad_()
+    loss = vitw_loss(form(leaf), *batch[1:], inplace=inplace)
+    (gradient,) = torch.autograd.grad(loss, leaf, create_graph=True)
+    assert_gradient(gradient.detach(), reference(*batch).gradient)
+    penalty = gradient.float().square().sum() + 0 * leaf.float().sum()
+    with pytest.raises(UnsupportedError, match="vitw_loss: no second derivative"):
+        torch.autograd.grad(penalty, leaf, retain_graph=True)
+    with pytest.raises(UnsupportedError, match="vitw_loss: no second derivative"):
+        penalty.backward(inputs=[leaf])
+
+
+@both_paths
+def test_a_hessian_is_an_error_and_not_zeros() -> None:
+    batch = make_batch(vocab=3)
+    with pytest.raises(UnsupportedError, match="vitw_loss: no second derivative"):
+        torch.autograd.functional.hessian(lambda x: vitw_loss(x, *batch[1:]), batch.logits)
+
+
+@both_paths
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_a_derivative_in_forward_mode_is_an_error_and_not_a_silent_zero(
+    requires_grad: bool,
+) -> None:
+    from torch.autograd import forward_ad
+
+    batch = make_batch()
+    tangent = torch.ones_like(batch.logits)
+    with pytest.raises(UnsupportedError, match="vitw_loss: no derivative in forward mode"):
+        torch.func.jvp(lambda x: vitw_loss(x, *batch[1:]), (batch.logits,), (tangent,))
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(batch.logits.requires_grad_(requires_grad), tangent)
+        with pytest.raises(UnsupportedError, match="vitw_loss: no derivative in forward mode"):
+            vitw_loss(dual, *batch[1:])
+
+
+@both_paths
+@pytest.mark.parametrize("inplace", [False, True])
+def test_the_loss_can_be_changed_in_place(inplace: bool) -> None:
+    batch = make_batch()
+    leaf = batch.logits.requires_grad_()
+    loss = vitw_loss(leaf * 1, *batch[1:], inplace=inplace)
+    loss /= 4
+    loss.backward()
+    assert_gradient(leaf.grad, reference(*batch).gradient, scale=0.25)
+
+
+@both_paths
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("create_graph", [False, True])
+@pytest.mark.parametrize("inplace", [False, True])
+def test_a_loss_that_nothing_comes_upstream_to_gives_no_gradient(
+    dtype: torch.dtype, inplace: bool, create_graph: bool
+) -> None:
+    """Whoever takes the loss may have no derivative in it, as with the statistics alone."""
+
+    class Stop(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, loss: Any, other: Any) -> Any:
+            return loss + other
+
+        @staticmethod
+        def backward(ctx: Any, upstream: Any) -> Any:
+            return None, upstream
+
+    batch = make_batch(dtype)
+    leaf, other = batch.logits.requires_grad_(), torch.ones((), requires_grad=True)
+    loss, stats = vitw_loss(leaf * 1, *batch[1:], inplace=inplace, return_stats=True)
+    stopped = Stop.apply(loss, other + stats.task_nll.sum())
+    gradients = torch.autograd.grad(
+        stopped, (leaf, other), create_graph=create_graph, allow_unused=True
+    )
+    assert gradients[0] is None
+    assert gradients[1] == 1
 
 
 @both_paths
@@ -145,6 +233,59 @@ def test_in_place_is_refused_for_a_leaf_and_for_a_view_of_one(view: Any) -> None
 
 
 @both_paths
+@pytest.mark.parametrize("view", [lambda leaf: leaf, lambda leaf: leaf.flatten(0, 1)])
+def test_in_place_is_refused_for_a_leaf_that_is_a_view_itself(view: Any) -> None:
+    batch = make_batch()
+    buffer = torch.cat([batch.logits, batch.logits])
+    leaf = buffer[:3].requires_grad_()
+    assert leaf.is_leaf
+    with pytest.raises(ArgumentError, match="^inplace = True with logits that are a leaf"):
+        vitw_loss(view(leaf), *batch[1:], inplace=True)
+    assert torch.equal(leaf, batch.logits)
+
+
+@both_paths
+@pytest.mark.parametrize("inplace", [False, True])
+def test_a_lazy_negation_is_resolved(inplace: bool) -> None:
+    batch = make_batch()
+    leaf = batch.logits.clone().requires_grad_()
+    loss = vitw_loss(torch._neg_view(leaf * -1), *batch[1:], inplace=inplace)
+    loss.backward()
+    expected = reference(*batch)
+    torch.testing.assert_close(loss.detach().double(), expected.loss, rtol=1e-6, atol=0)
+    assert_gradient(leaf.grad, expected.gradient)
+
+
+@both_paths
+@pytest.mark.parametrize("inplace", [False, True])
+def test_statistics_require_no_grad_and_serve_alone(inplace: bool) -> None:
+    batch = make_batch()
+    logits = batch.logits.clone().requires_grad_() * 1
+    _, stats = vitw_loss(logits, *batch[1:], inplace=inplace, return_stats=True)
+    assert not any(tensor.requires_grad for tensor in stats)
+    torch.testing.assert_close(stats.task_nll, reference(*batch).task_nll, rtol=1e-6, atol=0)
+
+
+@both_paths
+@pytest.mark.parametrize("inplace", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_tensors_made_in_inference_mode_serve(dtype: torch.dtype, inplace: bool) -> None:
+    batch = make_batch(dtype)
+    with torch.inference_mode():
+        made = [tensor.clone() for tensor in batch[1:]]
+        module = VITWLoss(batch.task_weights, inplace=inplace)
+        scales = torch.full((), 7.0, dtype=torch.float64), torch.full((), 1.0)
+    for loss, options in ((vitw_loss, {"inplace": inplace}), (module, {})):
+        leaf = batch.logits.clone().requires_grad_()
+        weights = made[2:] if loss is vitw_loss else []
+        loss(leaf * 1, *made[:2], *weights, denominator=scales[0], **options).backward()
+        assert_gradient(leaf.grad, reference(*batch, denominator=7.0).gradient)
+    leaf = batch.logits.clone().requires_grad_()
+    vitw_loss(leaf * 1, *batch[1:], grad_scale=scales[1], inplace=inplace).backward()
+    assert_gradient(leaf.grad, reference(*batch).gradient)
+
+
+@both_paths
 def test_in_place_leaves_the_logits_alone_where_no_gradient_is_needed() -> None:
     batch = make_batch()
     before = batch.logits.clone()
@@ -203,140 +344,7 @@ def test_a_failed_call_in_place_leaves_the_logits_as_they_were() -> None:
     assert torch.equal(logits, batch.logits)
 
 
-# --- operators and torch.compile ------------------------------------------------------------------
-
-
-def operator_arguments(dtype: torch.dtype, *, requires_grad: bool) -> tuple[Any, ...]:
-    batch = make_batch(dtype)
-    return (
-        batch.logits.flatten(0, 1).requires_grad_(requires_grad),
-        batch.labels.flatten(),
-        batch.task_ids.flatten().int(),
-        batch.task_weights,
-        None,
-        torch.tensor(2.0),
-        -100,
-        "mean",
-        0.0,
-        0.0,
-        0.0,
-    )
-
-
-@needs_operators
-@pytest.mark.parametrize("with_gradient", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_opcheck_of_the_functional_operator(dtype: torch.dtype, with_gradient: bool) -> None:
-    arguments = operator_arguments(dtype, requires_grad=with_gradient)
-    torch.library.opcheck(torch.ops.visatb.vitw_loss.default, (*arguments, with_gradient))
-
-
-@needs_operators
-def test_opcheck_of_the_operator_in_place() -> None:
-    arguments = operator_arguments(torch.float32, requires_grad=False)
-    torch.library.opcheck(torch.ops.visatb.vitw_loss_inplace.default, arguments)
-
-
-@needs_operators
-def test_the_operators_called_directly_refuse_what_c_could_not_read() -> None:
-    logits, labels, *rest = operator_arguments(torch.float32, requires_grad=False)
-    with pytest.raises(
-        ArgumentError, match=r"^labels has 17 elements of torch\.int64; expected 18"
-    ):
-        torch.ops.visatb.vitw_loss(logits, labels[1:], *rest, False)
-    with pytest.raises(
-        ArgumentError, match=r"^labels has 18 elements of torch\.int32; expected 18"
-    ):
-        torch.ops.visatb.vitw_loss(logits, labels.int(), *rest, False)
-    with pytest.raises(ArgumentError, match=r"^logits has strides \(1, 18\)"):
-        torch.ops.visatb.vitw_loss_inplace(logits.t().contiguous().t(), labels, *rest)
-
-
-@needs_operators
-@pytest.mark.parametrize("dynamic", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_compile_takes_forward_and_backward_without_a_graph_break(
-    dtype: torch.dtype, dynamic: bool
-) -> None:
-    def step(leaf: Any, labels: Any, task_ids: Any, weights: Any) -> Any:
-        loss, stats = vitw_loss(
-            leaf * 2, labels, task_ids, weights, shift=True, denominator=7.0, return_stats=True
-        )
-        return 3 * loss, stats.task_nll
-
-    torch._dynamo.reset()
-    compiled = torch.compile(step, fullgraph=True, dynamic=dynamic, backend="aot_eager")
-    for seq in (6, 9):
-        batch = make_batch(dtype, seq=seq)
-        leaf = batch.logits.requires_grad_()
-        task_ids = batch.task_ids[:, 1].contiguous()
-        found, expected = (f(leaf, batch.labels, task_ids, batch[3]) for f in (compiled, step))
-        assert torch.equal(found[0], expected[0])
-        assert torch.equal(found[1], expected[1])
-        gradients = [torch.autograd.grad(loss, leaf)[0] for loss, _ in (found, expected)]
-        torch.testing.assert_close(gradients[0], gradients[1])
-
-
-@needs_operators
-def test_dynamic_shapes_compile_once() -> None:
-    from torch._dynamo.testing import CompileCounterWithBackend
-
-    torch._dynamo.reset()
-    counter = CompileCounterWithBackend("aot_eager")
-    compiled = torch.compile(vitw_loss, fullgraph=True, dynamic=True, backend=counter)
-    counts = []
-    for seq in (5, 6, 9, 12):
-        batch = make_batch(seq=seq)
-        assert torch.equal(compiled(*batch), vitw_loss(*batch))
-        counts.append(counter.frame_count)
-    assert counts == counts[:1] * 4
-
-
-@needs_operators
-@pytest.mark.parametrize("inplace", [False, True])
-@pytest.mark.parametrize("grad_scale", [None, 8.0, torch.tensor(8.0)])
-def test_compile_of_the_module_with_its_options(grad_scale: Any, inplace: bool) -> None:
-    batch = make_batch()
-    module = VITWLoss(batch.task_weights, grad_scale=grad_scale, inplace=inplace)
-    torch._dynamo.reset()
-
-    def step(leaf: Any) -> Any:
-        return 8 * module(leaf * 1, batch.labels, batch.task_ids)
-
-    leaf = batch.logits.requires_grad_()
-    loss = torch.compile(step, fullgraph=True, backend="aot_eager")(leaf)
-    (gradient,) = torch.autograd.grad(loss, leaf)
-    expected = reference(*batch)
-    torch.testing.assert_close(loss.double(), 8 * expected.loss, rtol=1e-6, atol=0)
-    assert_gradient(gradient, expected.gradient, scale=8)
-
-
-@needs_operators
-def test_compile_by_inductor_gives_the_values_of_eager() -> None:
-    batch = make_batch(torch.bfloat16)
-    leaf = batch.logits.requires_grad_()
-
-    def step(leaf: Any) -> Any:
-        return vitw_loss(leaf * 2, *batch[1:])
-
-    torch._dynamo.reset()
-    try:
-        loss = torch.compile(step, fullgraph=True)(leaf)
-    except torch._dynamo.exc.BackendCompilerFailed as error:
-        pytest.skip(f"inductor does not work here: {error}")
-    (gradient,) = torch.autograd.grad(loss, leaf)
-    assert torch.equal(loss, step(leaf))
-    torch.testing.assert_close(gradient, torch.autograd.grad(step(leaf), leaf)[0])
-
-
-@needs_operators
-def test_compiled_code_raises_what_the_library_finds() -> None:
-    batch = make_batch()
-    torch._dynamo.reset()
-    compiled = torch.compile(vitw_loss, fullgraph=True, backend="aot_eager")
-    labels = torch.full_like(batch.labels, 37)
-    with pytest.raises(ArgumentError, match="37"):
-        compiled(batch.logits, labels, *batch[2:])
+# --- checkpoints and copies -----------------------------------------------------------------------
 
 
 def test_checkpointing_recomputes_the_loss() -> None:

@@ -63,6 +63,13 @@ def test_a_given_denominator_divides_as_number_and_as_tensor() -> None:
         assert_gradient(gradient, expected.gradient)
 
 
+def test_a_denominator_keeps_its_fp64() -> None:
+    """fp32 does not hold 2^24 + 1."""
+    for denominator in (16777217, 16777217.0, torch.tensor(16777217.0, dtype=torch.float64)):
+        _, stats = vitw_loss(*make_batch(), denominator=denominator, return_stats=True)
+        assert stats.denominator == 16777217
+
+
 def test_micro_batches_with_the_denominator_of_the_step_sum_to_the_whole_batch() -> None:
     batch = make_batch()
     whole, gradient = loss_and_gradient(vitw_loss, *batch)
@@ -167,6 +174,77 @@ def test_logits_of_any_strides(view: Any, inplace: bool) -> None:
     loss.backward()
     torch.testing.assert_close(loss.double(), expected.loss, rtol=1e-6, atol=0)
     torch.testing.assert_close(leaf.grad, gradient)
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_one_row_of_any_stride(inplace: bool) -> None:
+    """The stride of a single row, or of one logit, means nothing and may be anything."""
+    for shape, strides in (((1, 37), (1, 1)), ((1, 37), (0, 1)), ((1, 1), (5, 7))):
+        logits = torch.as_strided(torch.arange(37.0) / 10, shape, strides)
+        one = torch.tensor([0])
+        expected = reference(logits, one, one, torch.ones(1))
+        loss, gradient = loss_and_gradient(
+            lambda x, *args, shape=shape, strides=strides: vitw_loss(
+                x.as_strided(shape, strides), *args, inplace=inplace
+            ),
+            *(logits, one, one, torch.ones(1)),
+        )
+        torch.testing.assert_close(loss.double(), expected.loss, rtol=1e-6, atol=1e-12)
+        assert_gradient(gradient, expected.gradient)
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+@pytest.mark.parametrize(
+    "overlap",
+    [lambda x: x.unfold(0, 37, 5), lambda x: x[:37].expand(18, 37)],
+    ids=["unfold", "expand"],
+)
+def test_rows_that_overlap_are_copied(overlap: Any, inplace: bool) -> None:
+    batch = make_batch()
+    memory = torch.randn(37 + 17 * 5, generator=torch.Generator().manual_seed(1))
+    leaf = memory.clone().requires_grad_()
+    parts = [part.flatten() for part in batch[1:3]]
+    expected = reference(overlap(memory), *parts, batch[3])
+    loss = vitw_loss(overlap(leaf * 1), *parts, batch[3], inplace=inplace)
+    loss.backward()
+    torch.testing.assert_close(loss.detach().double(), expected.loss, rtol=1e-6, atol=0)
+    (gradient,) = torch.autograd.grad(overlap(leaf), leaf, expected.gradient.float())
+    torch.testing.assert_close(leaf.grad, gradient)
+
+
+def every_second(tensor: Any) -> Any:
+    """The same values, with others between them in memory."""
+    return torch.stack([tensor, torch.zeros_like(tensor)], dim=-1)[..., 0]
+
+
+def test_labels_task_ids_and_weights_of_any_strides() -> None:
+    batch = make_batch()
+    expected = vitw_loss(*batch)
+    rows = [batch.logits, *(every_second(part.flatten()) for part in batch[1:3])]
+    rows[2] = every_second(batch.task_ids.flatten().int())
+    weights = every_second(batch.task_weights)
+    assert not any(tensor.is_contiguous() for tensor in (*rows[1:], weights))
+    assert torch.equal(vitw_loss(*rows, weights), expected)
+    by_token = [batch.logits, *(part.t().contiguous().t() for part in batch[1:3])]
+    assert torch.equal(vitw_loss(*by_token, weights), expected)
+
+
+def test_many_tasks() -> None:
+    generator = torch.Generator().manual_seed(2)
+    tasks, rows = 5000, 20000
+    weights = torch.rand(tasks, generator=generator)
+    labels = torch.randint(0, 7, (rows,), generator=generator)
+    task_ids = torch.randint(0, tasks, (rows,), generator=generator)
+    logits = torch.randn(rows, 7, generator=generator)
+    loss, stats = vitw_loss(logits, labels, task_ids, weights, return_stats=True)
+    nll = torch.nn.functional.cross_entropy(logits.double(), labels, reduction="none")
+    of_row = weights.double()[task_ids]
+    torch.testing.assert_close(
+        loss.double(), (of_row * nll).sum() / of_row.sum(), rtol=1e-6, atol=0
+    )
+    task_nll = torch.zeros(tasks, dtype=torch.float64).index_add(0, task_ids, nll)
+    torch.testing.assert_close(stats.task_nll, task_nll, rtol=1e-6, atol=1e-9)
+    assert torch.equal(stats.task_tokens, torch.bincount(task_ids, minlength=tasks))
 
 
 def test_evenly_strided_rows_are_not_copied() -> None:
@@ -282,6 +360,40 @@ def test_fp16_gradients_of_a_large_step_reach_the_loss_scaler(
     normal = exact.abs() > torch.finfo(torch.float16).tiny
     assert normal.any()
     assert (gradient == exact)[normal].float().mean() > 0.999
+
+
+def test_an_upstream_factor_near_1_is_multiplied_in() -> None:
+    batch = make_batch()
+    _, once = loss_and_gradient(vitw_loss, *batch)
+    for inplace in (False, True):
+        _, gradient = loss_and_gradient(
+            lambda *args, inplace=inplace: 0.995 * vitw_loss(*args, inplace=inplace), *batch
+        )
+        assert torch.equal(gradient, once * 0.995)
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_the_factor_of_a_half_gradient_is_fp32(inplace: bool) -> None:
+    batch = make_batch(torch.bfloat16)
+    _, scaled = loss_and_gradient(lambda *args: 3 * vitw_loss(*args, grad_scale=3.0), *batch)
+    _, gradient = loss_and_gradient(vitw_loss, *batch, grad_scale=3.0, inplace=inplace)
+    third = (torch.ones(()) / 3).double()
+    assert torch.equal(gradient, (scaled.double() * third).to(torch.bfloat16))
+    assert not torch.equal(gradient, (scaled.double() * third.bfloat16()).to(torch.bfloat16))
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("factor", [torch.nan, torch.inf, -torch.inf])
+def test_an_upstream_factor_that_overflowed_reaches_the_gradient(
+    factor: float, dtype: torch.dtype, inplace: bool
+) -> None:
+    """A GradScaler finds by it that its scale was too large."""
+    batch = make_batch(dtype)
+    _, gradient = loss_and_gradient(
+        lambda *args: factor * vitw_loss(*args, inplace=inplace), *batch
+    )
+    assert not gradient.isfinite().any()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])

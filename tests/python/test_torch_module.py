@@ -16,8 +16,8 @@ torch = pytest.importorskip("torch", minversion="2.1", reason="PyTorch 2.1 or ne
 from reference import make_batch  # noqa: E402
 
 import visatb  # noqa: E402
-from visatb import ArgumentError  # noqa: E402
-from visatb.torch import Stats, VITWLoss, vitw_loss  # noqa: E402
+from visatb import ArgumentError, DataError  # noqa: E402
+from visatb.torch import Stats, VITWLoss, ops, vitw_denominator, vitw_loss  # noqa: E402
 from visatb.torch._require import require_torch  # noqa: E402
 
 VECTORS = Path(__file__).parents[1] / "vectors"
@@ -43,7 +43,7 @@ def test_the_module_has_every_option_of_the_function_with_the_same_default() -> 
         parameters = inspect.signature(function).parameters.values()
         return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
-    assert options(VITWLoss) == options(vitw_loss)
+    assert options(VITWLoss) == {"tasks": None, **options(vitw_loss)}
 
 
 @pytest.mark.parametrize(
@@ -150,6 +150,83 @@ def test_the_function_takes_a_weights_json_too(weights_json: Path) -> None:
         assert torch.equal(vitw_loss(*batch[:3], path), expected)
 
 
+def test_the_module_takes_the_order_of_the_trainer(weights_json: Path) -> None:
+    document = json.loads(weights_json.read_text(encoding="utf-8"))
+    order = sorted(document["tasks"], reverse=True)
+    assert order != document["tasks"]
+    expected = torch.tensor([document["weights"][task] for task in order])
+    loss = VITWLoss(weights_json, tasks=order)
+    torch.testing.assert_close(loss.task_weights, expected, rtol=1e-7, atol=0)
+    loss.task_weights = [1.0, 2.0, 3.0]
+    loss.task_weights = weights_json
+    torch.testing.assert_close(loss.task_weights, expected, rtol=1e-7, atol=0)
+
+
+def test_weights_are_taken_as_they_were_computed(weights_json: Path) -> None:
+    vector = json.loads((VECTORS / "scores_groups.json").read_text(encoding="utf-8"))
+    weights = visatb.compute_weights(vector["scores"])
+    batch = make_batch()
+    assert torch.equal(VITWLoss(weights).task_weights, VITWLoss(weights_json).task_weights)
+    assert torch.equal(vitw_loss(*batch[:3], weights), vitw_loss(*batch[:3], weights_json))
+    order = weights.tasks[::-1]
+    found = VITWLoss(weights, tasks=order).task_weights
+    assert torch.equal(found, VITWLoss(weights_json, tasks=order).task_weights)
+    with pytest.raises(ArgumentError, match=r"^tasks names 'nowhere'; expected names that"):
+        VITWLoss(weights, tasks=["nowhere"])
+
+
+def test_names_that_a_file_does_not_have_are_refused(weights_json: Path) -> None:
+    with pytest.raises(DataError, match="nowhere"):
+        VITWLoss(weights_json, tasks=["nowhere"])
+
+
+@pytest.mark.parametrize("tasks", ["vqa", b"vqa", 7])
+def test_names_that_are_no_list_are_refused(tasks: Any, weights_json: Path) -> None:
+    with pytest.raises(ArgumentError, match=rf"^tasks = {tasks!r}; expected a list of names"):
+        VITWLoss(weights_json, tasks=tasks)
+    with pytest.raises(ArgumentError, match=r"^tasks = \[\]; expected at least one name"):
+        VITWLoss(weights_json, tasks=[])
+
+
+def test_the_order_of_the_names_is_kept(weights_json: Path) -> None:
+    order = visatb.compute_weights(
+        json.loads((VECTORS / "scores_groups.json").read_text(encoding="utf-8"))["scores"]
+    ).tasks
+    names = list(order)
+    loss = VITWLoss(weights_json, tasks=names)
+    before = loss.task_weights
+    names.reverse()
+    loss.task_weights = weights_json
+    assert torch.equal(loss.task_weights, before)
+
+
+def test_names_are_refused_for_weights_without() -> None:
+    with pytest.raises(ArgumentError, match=r"^tasks with task_weights that have no names"):
+        VITWLoss(LAMBDA, tasks=["a", "b", "c"])
+
+
+def test_a_parameter_is_refused_when_the_module_is_made_and_later() -> None:
+    parameter = torch.nn.Parameter(LAMBDA.clone())
+    with pytest.raises(ArgumentError, match="^task_weights requires grad"):
+        VITWLoss(parameter)
+    loss = VITWLoss(LAMBDA)
+    with pytest.raises(ArgumentError, match="^task_weights requires grad"):
+        loss.task_weights = parameter
+    assert not list(loss.parameters())
+    loss.task_weights = torch.nn.Parameter(2 * LAMBDA, requires_grad=False)
+    assert torch.equal(loss.task_weights, 2 * LAMBDA)
+    assert not list(loss.parameters())
+
+
+@pytest.mark.skipif(not ops.REGISTERED, reason="PyTorch before 2.4 has no operators to compile")
+def test_a_module_made_from_a_file_compiles_without_a_graph_break(weights_json: Path) -> None:
+    batch = make_batch()
+    loss = VITWLoss(weights_json, shift=True)
+    torch._dynamo.reset()
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(*batch[:3]), loss(*batch[:3]))
+
+
 def test_wrong_weights_are_refused_when_the_module_is_made() -> None:
     with pytest.raises(ArgumentError, match=r"^task_weights = \[\]"):
         VITWLoss([])
@@ -166,6 +243,8 @@ def test_the_package_exports_the_loss_without_importing_it_first() -> None:
     assert visatb.vitw_loss is vitw_loss
     assert visatb.visatb_vitw_loss is vitw_loss
     assert visatb.VITWLoss is VITWLoss
+    assert visatb.vitw_denominator is vitw_denominator
+    assert "vitw_denominator" in dir(visatb)
     assert visatb.Stats is Stats
 
 

@@ -1,4 +1,7 @@
-"""`python -m visatb`: what is installed, what is missing, what that costs and how to mend it."""
+"""`python -m visatb`: what is installed, what is missing, what that costs and how to mend it.
+
+With the arguments of the command `visatb` it is that command.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from pathlib import Path
 
 from . import _lib
 from ._errors import LibraryError
+from ._streams import guarded
 from ._version import __version__
 
 _WITHOUT_JSON = (
@@ -23,10 +27,22 @@ _WITHOUT_TORCH = (
 )
 
 
+_DESCRIPTION = "What is installed, what is missing, what that costs and how to mend it."
+_EPILOG = "python -m visatb COMMAND ... is the command `visatb COMMAND ...`; see `visatb --help`."
+
+
 def main() -> int:
     """Prints the diagnosis; 1 if the library cannot be loaded."""
+    if sys.argv[1:] and not sys.argv[1].startswith("-"):
+        from . import cli
+
+        return cli.main()
+    return guarded(_diagnose, "python -m visatb")
+
+
+def _diagnose() -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m visatb", description=__doc__, epilog="The commands are those of `visatb`."
+        prog="python -m visatb", description=_DESCRIPTION, epilog=_EPILOG
     )
     parser.parse_args()
     _say("visatb", f"{__version__}, {Path(__file__).parent}")

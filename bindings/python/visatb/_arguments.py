@@ -52,12 +52,12 @@ def low_and_high(bounds: Sequence[float]) -> tuple[float, float]:
 
 def known_form(form: str) -> str:
     """The form itself, if there is one of that name."""
-    if not isinstance(form, str) or form not in FORMS:
+    if form not in FORMS:
         raise ArgumentError(f'form = {form!r}; expected "full", "simple" or "precise"')
     return form
 
 
-def name_bytes(argument: str, name: str) -> bytes:
+def name_bytes(argument: str, name: object) -> bytes:
     """A name as the library takes it, which a NUL would cut short."""
     if not isinstance(name, str):
         raise ArgumentError(f"{argument} = {name!r}; expected a name")
@@ -70,7 +70,7 @@ def name_bytes(argument: str, name: str) -> bytes:
     return encoded
 
 
-def file_name(argument: str, path: str | os.PathLike[str]) -> str:
+def file_name(argument: str, path: object) -> str:
     """A path as a string that the system can take."""
     name = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
     if not isinstance(name, str):

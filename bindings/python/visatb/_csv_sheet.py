@@ -1,12 +1,14 @@
 """A spreadsheet's CSV export as rows of named cells: encoding, separator, header, row numbers.
 
-Rows are numbered as the spreadsheet shows them: the first line is row 1, blank ones count.
+Rows are numbered as the spreadsheet shows them: the first line is row 1, blank ones count, and the
+line sep=; that Excel understands does not.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -15,6 +17,10 @@ from ._errors import DataError
 REQUIRED = ("run", "task", "metric", "score")
 OPTIONAL = ("higher_is_better", "group", "fixed_weight")
 SEPARATORS = (",", ";", "\t")
+
+_NAMED_SEPARATOR = re.compile(
+    rb'(?:\xef\xbb\xbf)?"?sep=([\t,;:|^~])"?[,;\t]*(?:\r?\n|\r|$)', re.IGNORECASE
+)
 
 
 class Place(NamedTuple):
@@ -49,7 +55,9 @@ def read_rows(content: bytes, name: str) -> list[Row]:
 
     Errors: DataError (not UTF-8, broken quotes, columns that are unknown, missing or there twice).
     """
-    lines = list(_lines(_decode(content, name), name))
+    named = _NAMED_SEPARATOR.match(content)
+    text = _decode(content[named.end() :] if named else content, name)
+    lines = list(_lines(text, named[1].decode() if named else _separator(text), name))
     if not lines:
         raise DataError(f"{name}: empty; expected a header row with {', '.join(REQUIRED)}")
     header_number, header = lines[0]
@@ -68,9 +76,9 @@ def _decode(content: bytes, name: str) -> str:
         raise DataError(text, where) from None
 
 
-def _lines(text: str, name: str) -> Iterator[tuple[int, list[str]]]:
+def _lines(text: str, separator: str, name: str) -> Iterator[tuple[int, list[str]]]:
     """The number and the stripped cells of every row that is not blank."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     number = 0
     try:
         for number, row in enumerate(reader, start=1):

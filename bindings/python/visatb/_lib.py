@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import re
 import sys
 from collections.abc import Iterator
 from ctypes import (
@@ -268,6 +269,15 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
 # --- finding and opening --------------------------------------------------------------------------
 
 
+_INSTALL = "pip install --force-reinstall ./bindings/python"
+_MISSING = re.compile(
+    r"(?P<glibc>lib\S+): cannot open shared object file"
+    r"|Error loading shared library (?P<musl>lib\S+):"
+)
+# What the library may be linked with, and who has it.
+_PACKAGES = {"libjansson": "apt install libjansson4; Fedora: dnf install jansson"}
+
+
 def _candidates() -> Iterator[str]:
     """What to open, best first; the variable stands alone, for whoever sets it means it."""
     chosen = os.environ.get(ENVIRONMENT)
@@ -282,7 +292,7 @@ def _candidates() -> Iterator[str]:
 
 
 def _open() -> ctypes.CDLL:
-    tried = []
+    tried, reason = [], ""
     for name in _candidates():
         is_path = name != SONAME
         if is_path and not Path(name).exists():
@@ -290,16 +300,26 @@ def _open() -> ctypes.CDLL:
             continue
         try:
             return ctypes.CDLL(str(Path(name).resolve()) if is_path else name)
-        except OSError as reason:
+        except OSError as error:
+            reason = str(error)
             tried.append(f"  {name}: {reason}")
             if is_path:
                 break  # A library that is there but broken must not be replaced by another unseen.
-    raise LibraryError(
-        "libvisatb cannot be opened. Tried:\n"
-        + "\n".join(tried)
-        + f"\nReinstall the package (pip install --force-reinstall visatb), or build the library "
-        f"(cmake -B build && cmake --build build) and set {ENVIRONMENT} to the path of "
-        f"{FILE_NAME}."
+    lines = ["libvisatb cannot be opened. Tried:", *tried, _remedy(reason)]
+    raise LibraryError("\n".join(lines))
+
+
+def _remedy(reason: str) -> str:
+    """What to do, by what the system's loader said last."""
+    missing = _MISSING.search(reason)
+    needed = "" if missing is None else missing["glibc"] or missing["musl"]
+    if needed and not needed.startswith(FILE_NAME):
+        package = _PACKAGES.get(needed.split(".so")[0])
+        how = f"install it ({package})" if package else "install the package that has it"
+        return f"It needs {needed}, which this system does not have: {how}."
+    return (
+        f"Install the package anew in the source tree ({_INSTALL}), or build the library (cmake -B "
+        f"build && cmake --build build) and set {ENVIRONMENT} to the path of {FILE_NAME}."
     )
 
 
@@ -314,8 +334,8 @@ def _require_version(opened: ctypes.CDLL) -> None:
     if found != __version__:
         raise LibraryError(
             f"{opened._name} is libvisatb {found}, but the package visatb is {__version__}: "
-            f"install both from one release (pip install --force-reinstall visatb"
-            f"=={__version__}), or unset {ENVIRONMENT} if it names an old build"
+            f"install the package anew in the source tree ({_INSTALL}), or unset {ENVIRONMENT} if "
+            "it names an old build"
         )
 
 

@@ -35,7 +35,7 @@ def read(source: Source, name_of_dict: str) -> Document:
         raise ArgumentError(f"{source!r} is neither a path nor a dict")
     if source == "-":
         return Document(_standard_input(), "standard input")
-    name = file_name("the path", source)
+    name = file_name("path", source)
     try:
         return Document(Path(name).read_bytes(), shown(name))
     except OSError as reason:

@@ -3,6 +3,12 @@
 The build takes it from include/visatb.h, the one place where it is written.
 """
 
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
-__version__ = version("visatb")
+try:
+    __version__ = version("visatb")
+except PackageNotFoundError:
+    raise ImportError(
+        "visatb is not installed, only its Python files are here: install it in the source tree "
+        "(pip install ./bindings/python), which builds its library too"
+    ) from None

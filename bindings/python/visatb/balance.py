@@ -23,7 +23,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _lib
-from ._arguments import Temperature, temperature_or_zero, three_alphas
+from ._arguments import (
+    Temperature,
+    low_and_high,
+    one_temperature,
+    temperature_or_zero,
+    three_alphas,
+)
 from ._errors import ArgumentError
 
 Vector = NDArray[np.float64]
@@ -166,7 +172,7 @@ def softmax_weights(values: ArrayLike, temperature: float) -> Vector:
     result = np.empty(len(array))
     _lib.check(
         _lib.library().visatb_softmax_weights(
-            len(array), _doubles(array), float(temperature), _doubles(result)
+            len(array), _doubles(array), one_temperature(temperature), _doubles(result)
         )
     )
     return result
@@ -202,7 +208,7 @@ def balance_weights(
     into = _array("inward", inward, 1, length=units)
     hard = _array("difficulty", difficulty, 1, length=units)
     alpha_out, alpha_in, alpha_difficulty = three_alphas(alphas)
-    range_low, range_high = (float(bound) for bound in range)
+    range_low, range_high = low_and_high(range)
     options = _lib.BalanceOptions(
         alpha_out=alpha_out,
         alpha_in=alpha_in,
@@ -293,8 +299,15 @@ def _array(name: str, values: ArrayLike, dimensions: int, *, length: int | None 
     return array
 
 
+def _any_array(name: str, values: ArrayLike) -> NDArray[Any]:
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError) as reason:
+        raise ArgumentError(f"{name} is not an array: {reason}") from None
+
+
 def _booleans(values: ArrayLike, length: int) -> NDArray[np.uint8]:
-    array = np.asarray(values)
+    array = _any_array("lower_is_better", values)
     if array.dtype != np.bool_ or array.shape != (length,):
         raise ArgumentError(
             f"lower_is_better is {array.dtype} of shape {array.shape}; expected bool of "
@@ -304,7 +317,7 @@ def _booleans(values: ArrayLike, length: int) -> NDArray[np.uint8]:
 
 
 def _indices(name: str, values: ArrayLike, length: int | None = None) -> NDArray[np.uintp]:
-    array = np.asarray(values)
+    array = _any_array(name, values)
     if array.ndim != 1 or array.dtype.kind not in "iu" or (array < 0).any():
         raise ArgumentError(f"{name} = {values!r}; expected a list of integers of 0 or more")
     if length is not None and len(array) != length:
@@ -316,17 +329,23 @@ def _number_of_units(
     metrics: int, metric_task: ArrayLike | None, task_unit: ArrayLike | None
 ) -> int:
     if task_unit is not None:
-        return _largest("task_unit", task_unit) + 1
+        return _count("task_unit", task_unit)
     if metric_task is not None:
-        return _largest("metric_task", metric_task) + 1
+        return _count("metric_task", metric_task)
     return metrics
 
 
-def _largest(name: str, values: ArrayLike) -> int:
+def _count(name: str, values: ArrayLike) -> int:
+    """How many are counted from 0 without a gap, by the highest of them."""
     indices = _indices(name, values)
     if len(indices) == 0:
         raise ArgumentError(f"{name} is empty")
-    return int(indices.max())
+    highest = int(indices.max())
+    if highest >= len(indices):
+        raise ArgumentError(
+            f"{name} has {highest} among {len(indices)}; they are counted from 0 without a gap"
+        )
+    return highest + 1
 
 
 def _layout(

@@ -20,7 +20,12 @@ from ._json_path import Path, parse
 SINGLE_RUNS = ("base", "mini")
 UNIT_RUNS = ("with_mini", "only", "mini_only")
 
-_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+# As JSON writes it, and as spreadsheets also do: +60, 60. and .42
+_NUMBER = re.compile(r"[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_HINTS = (
+    (re.compile(r"[+-]?[0-9]*,[0-9]+"), "; write it with a decimal point"),
+    (re.compile(r"[+-]?[0-9.,]+\s*%"), "; write it without the percent sign"),
+)
 _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -183,7 +188,7 @@ class _Builder:
     def _number(self, row: Row, column: str) -> float:
         text = self._text(row, column)
         if not _NUMBER.fullmatch(text):
-            hint = "; write it with a decimal point" if re.fullmatch(r"-?\d+,\d+", text) else ""
+            hint = next((hint for form, hint in _HINTS if form.fullmatch(text)), "")
             raise fault(self.name, row.place(column), f'"{text}" is not a number{hint}')
         number = float(text)
         if not math.isfinite(number):

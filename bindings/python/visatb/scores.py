@@ -6,7 +6,7 @@ import ctypes
 import functools
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
@@ -158,11 +158,7 @@ def load_weights(path: PathLike, tasks: Sequence[str] | None = None) -> NDArray[
 
     Errors: ArgumentError, FileError, DataError (a bad file, a name that is not in it).
     """
-    if isinstance(tasks, (str, bytes)):
-        raise ArgumentError(f"tasks = {tasks!r}; expected a list of names")
-    encoded = None
-    if tasks is not None:
-        encoded = [name_bytes(f"tasks[{index}]", task) for index, task in enumerate(tasks)]
+    encoded = None if tasks is None else _encoded(tasks)
     content, name = read(path, "weights")
     listed = _task_names(content) if encoded is None else encoded
     names = listed or []
@@ -296,6 +292,12 @@ def _text(function: Callable[..., int], handle: object) -> str:
     text, length = ctypes.c_char_p(), ctypes.c_size_t()
     _lib.check(function(handle, ctypes.byref(text), ctypes.byref(length)))
     return ctypes.string_at(text, length.value).decode()
+
+
+def _encoded(tasks: Sequence[str]) -> list[bytes]:
+    if isinstance(tasks, (str, bytes)) or not isinstance(tasks, Iterable):
+        raise ArgumentError(f"tasks = {tasks!r}; expected a list of names")
+    return [name_bytes(f"tasks[{index}]", task) for index, task in enumerate(tasks)]
 
 
 def _task_names(content: bytes) -> list[bytes] | None:

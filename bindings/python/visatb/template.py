@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ._arguments import known_form
+from ._arguments import known_form, name_bytes
 from ._errors import ArgumentError
 
 METRIC = "score"
@@ -82,12 +82,13 @@ def _rows(tasks: Sequence[str], form: str) -> Iterator[tuple[str, str | None, st
                     yield run, unit, task
 
 
-def _checked(tasks: Sequence[str]) -> Sequence[str]:
-    if isinstance(tasks, str) or len(tasks) < 2:
+def _checked(tasks: Any) -> list[str]:
+    if isinstance(tasks, (str, bytes)) or not isinstance(tasks, Sequence) or len(tasks) < 2:
         raise ArgumentError(f"tasks = {tasks!r}; expected two or more names")
     for index, task in enumerate(tasks):
+        name_bytes(f"tasks[{index}]", task)
         if not task or task != task.strip():
             raise ArgumentError(f"task {task!r}: a name is neither empty nor has spaces around it")
         if task in tasks[:index]:
             raise ArgumentError(f'task "{task}" is there twice')
-    return tasks
+    return list(tasks)

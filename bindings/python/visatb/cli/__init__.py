@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import io
-import os
 import re
-import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
 
-from visatb._errors import ArgumentError, DataError, Error, FileError
+from visatb._errors import ArgumentError, DataError, Error, FileError, LibraryError
+from visatb._streams import complain, guarded, printable, write
 from visatb._version import __version__
 
 from . import evaluate, template, weights
 
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
+
 OK, WARNINGS, USAGE, BAD_DATA, BROKEN = 0, 1, 2, 3, 4
-_INTERRUPTED, _PIPE_CLOSED = 130, 141  # what a shell reports for the two signals
 
 _DESCRIPTION = "Balance the tasks of a visual-instruction mix: task weights from validation scores."
 _EPILOG = """\
@@ -30,19 +31,21 @@ exit codes:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    try:
-        code = _run(arguments)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Python would flush once more at exit, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _PIPE_CLOSED
-    except KeyboardInterrupt:
-        return _INTERRUPTED
-    return code
+    return guarded(lambda: _run(arguments), "visatb")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Prints help as the commands print, and errors without control characters."""
+
+    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
+        if file is None:
+            write(self.format_help())  # argparse itself does not notice that the disk is full
+        else:
+            super().print_help(file)
+
+    def error(self, message: str) -> NoReturn:
+        complain(f"{self.format_usage()}{self.prog}: error: {printable(message)}")
+        raise SystemExit(USAGE)
 
 
 def _run(arguments: Sequence[str] | None) -> int:
@@ -51,24 +54,30 @@ def _run(arguments: Sequence[str] | None) -> int:
         return int(parsed.run(parsed))
     except ArgumentError as error:
         return _fail(_in_our_words(error), USAGE)
+    except UnicodeError as error:  # an argument that is no text
+        return _fail(str(error), USAGE)
     except (DataError, FileError) as error:
         return _fail(str(error), BAD_DATA)
+    except LibraryError as error:
+        return _fail(str(error), BROKEN, in_lines=True)  # a list of what was tried
     except (Error, MemoryError) as error:
         return _fail(_in_our_words(error), BROKEN)
 
 
 def _in_our_words(error: Exception) -> str:
     # The library names its C function and struct first, which means nothing here.
-    return re.sub(r"^visatb_\w+: (options->)?", "", str(error))
+    return re.sub(r"^visatb_\w+: (options->)?", "", str(error)) or "out of memory"
 
 
-def _fail(message: str, code: int) -> int:
-    print(f"visatb: {message}", file=sys.stderr)
+def _fail(message: str, code: int, *, in_lines: bool = False) -> int:
+    # What a file says may hold anything, newlines too.
+    lines = message.split("\n") if in_lines else [message]
+    complain("visatb: " + "\n".join(printable(line) for line in lines))
     return code
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="visatb",
         description=_DESCRIPTION,
         epilog=_EPILOG,

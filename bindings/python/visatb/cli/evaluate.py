@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from visatb._streams import write
 from visatb.scores import evaluation_json
 
 from . import evaluate_formats
-from .terminal import write
 
 _DESCRIPTION = """\
 Compare methods by their improvement over a baseline, in percent: dI, the mean over the tasks; dE,

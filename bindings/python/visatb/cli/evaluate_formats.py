@@ -6,7 +6,9 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from .terminal import Column, csv_text, printable, render, window_width
+from visatb._streams import printable
+
+from .terminal import NARROWEST_NAME, Column, csv_text, render, window_width
 
 _SUMMARY = ("dI", "dE", "dI_zero")
 _NARROWEST = 8
@@ -68,7 +70,8 @@ def _tasks(methods: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def _fitting(methods: list[str], tasks: list[str]) -> Iterator[list[str]]:
     """The methods in runs whose columns fit beside the names of the tasks."""
-    space = window_width() - max((len(task) for task in tasks), default=0) - 2
+    longest = max((len(task) for task in tasks), default=0)
+    space = window_width() - min(longest, NARROWEST_NAME) - 2
     chosen: list[str] = []
     used = 0
     for method in methods:

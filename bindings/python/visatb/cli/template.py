@@ -6,9 +6,8 @@ import argparse
 from typing import Any
 
 from visatb._arguments import FORMS
+from visatb._streams import write
 from visatb.template import score_template_csv, score_template_json
-
-from .terminal import write
 
 _DESCRIPTION = """\
 Print an empty score file for these tasks, with a place for every score that the form needs. Fill it

@@ -1,4 +1,4 @@
-"""What the commands share: tables for terminals and pipes, CSV, and safe text."""
+"""What the commands share: tables for terminals and pipes, CSV, and names of inputs."""
 
 from __future__ import annotations
 
@@ -9,16 +9,32 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from visatb._sources import shown
+from visatb._streams import printable
+
 # In a pipe a line is a row, however long.
 _UNLIMITED = 100_000
 _GAP, _GAP_IN_TERMINAL = 2, 1
 
+# A name is folded in a window that is too narrow, but not below this.
+NARROWEST_NAME = 40
+
 
 class Column(NamedTuple):
-    """A column of a table; numbers stand at its right edge and are never broken."""
+    """A column of a table; numbers stand at its right edge and are never broken.
+
+    Attributes:
+        name: its header.
+        is_number: whether it holds numbers.
+        stays: a table too wide for the window leaves out the columns that stay least.
+    """
 
     name: str
     is_number: bool = False
+    stays: int = 2
+
+
+ALWAYS = Column._field_defaults["stays"]
 
 
 def render(
@@ -28,45 +44,84 @@ def render(
     title: str = "",
     notes: Sequence[str] = (),
 ) -> str:
-    """A table as text: plain in a pipe, no wider than the window in a terminal."""
+    """A table as text: plain in a pipe, no wider than the window in a terminal if it can be."""
     # Imported here: the other formats do without it, and start faster.
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     in_terminal = sys.stdout.isatty()
-    table = Table(
-        box=None,
-        pad_edge=False,
-        padding=(0, _GAP_IN_TERMINAL if in_terminal else _GAP, 0, 0),
-        header_style="bold",
-    )
-    for column in columns:
+    gap, window = _GAP_IN_TERMINAL if in_terminal else _GAP, window_width()
+    cells = [[printable(cell) for cell in row] for row in rows]
+    widths = _widths(columns, cells)
+    kept = _that_fit(columns, widths, gap, window)
+    shrunk = _shrunk(columns, {index: widths[index] for index in kept}, gap, window)
+
+    table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")
+    for index in kept:
         table.add_column(
-            Text(printable(column.name)),
-            justify="right" if column.is_number else "left",
-            no_wrap=column.is_number,
+            Text(printable(columns[index].name)),
+            justify="right" if columns[index].is_number else "left",
+            width=shrunk[index],
             overflow="fold",
         )
-    for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
+    for row in cells:
+        table.add_row(*(Text(row[index]) for index in kept))
 
     text = io.StringIO()
     console = Console(
         file=text,
-        width=window_width(),
-        force_terminal=in_terminal,
+        width=max(window, sum(shrunk.values()) + gap * len(kept)),
         color_system="standard" if in_terminal else None,
         highlight=False,
     )
     if title:
         console.print(Text(title, style="bold"))
     console.print(table)
-    if notes:
+    dropped = [column.name for index, column in enumerate(columns) if index not in kept]
+    below = [*notes, *([f"no room for {', '.join(dropped)}"] if dropped else [])]
+    if below:
         console.print()
-        for note in notes:
+        for note in below:
             console.print(Text(printable(note)))
     return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines())
+
+
+def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[int]:
+    """What every column needs in a terminal, where some characters are two wide."""
+    from rich.cells import cell_len
+
+    return [
+        max(cell_len(cell) for cell in (printable(column.name), *(row[index] for row in rows)))
+        for index, column in enumerate(columns)
+    ]
+
+
+def _that_fit(columns: Sequence[Column], widths: Sequence[int], gap: int, window: int) -> list[int]:
+    """The columns that are shown, by their numbers."""
+    kept = list(range(len(columns)))
+    for least in range(ALWAYS):
+        if _total([widths[index] for index in kept], gap) <= window:
+            break
+        kept = [index for index in kept if columns[index].stays > least]
+    return kept
+
+
+def _shrunk(
+    columns: Sequence[Column], widths: dict[int, int], gap: int, window: int
+) -> dict[int, int]:
+    """The widths with long names folded where that is needed."""
+    over = _total(list(widths.values()), gap) - window
+    result = dict(widths)
+    for index, width in widths.items():
+        if over > 0 and not columns[index].is_number:
+            result[index] = max(min(width, NARROWEST_NAME), width - over)
+            over -= width - result[index]
+    return result
+
+
+def _total(widths: Sequence[int], gap: int) -> int:
+    return sum(widths) + gap * (len(widths) - 1)
 
 
 def window_width() -> int:
@@ -81,20 +136,6 @@ def csv_text(rows: Iterable[Sequence[object]]) -> str:
     return text.getvalue()
 
 
-def write(text: str) -> None:
-    """Writes to standard output, as UTF-8 to the byte."""
-    sys.stdout.flush()
-    sys.stdout.buffer.write(text.encode())
-    sys.stdout.buffer.flush()
-
-
-def printable(text: str) -> str:
-    """The text with what could move a terminal's cursor written as an escape."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )
-
-
 def name_of(path: str) -> str:
     """How messages call an input."""
-    return "standard input" if path == "-" else path
+    return "standard input" if path == "-" else shown(path)

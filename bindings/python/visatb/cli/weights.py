@@ -8,10 +8,11 @@ from typing import Any
 
 from visatb._arguments import FORMS, Temperature, temperature_or_zero
 from visatb._errors import ArgumentError
+from visatb._streams import complain, printable, write
 from visatb.scores import Weights, compute_weights
 
 from . import weights_formats
-from .terminal import name_of, printable, write
+from .terminal import name_of
 
 _DESCRIPTION = """\
 Compute one weight per task from validation scores (VisATB). SCORES is JSON or CSV, and `visatb
@@ -78,8 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _warn(weights: Weights, name: str) -> None:
     sys.stdout.flush()
     for warning in weights.warnings:
-        text = f"visatb: warning: {name}: {warning.where}: {warning.message}"
-        print(printable(text), file=sys.stderr)
+        complain(printable(f"visatb: warning: {name}: {warning.where}: {warning.message}"))
 
 
 def _output(text: str) -> str:

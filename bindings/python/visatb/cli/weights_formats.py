@@ -23,8 +23,9 @@ def table(weights: Weights) -> str:
     columns = [
         Column("task"),
         *([Column("group")] if grouped else []),
-        *(Column(name, is_number=True) for name in ("weight", *_MEASURES)),
-        *(Column(name, is_number=True) for name in ("by-out", "by-in", "by-diff")),
+        Column("weight", is_number=True),
+        *(Column(name, is_number=True, stays=1) for name in _MEASURES),
+        *(Column(name, is_number=True, stays=0) for name in ("by-out", "by-in", "by-diff")),
     ]
     rows = []
     for task, unit in weights.units.items():

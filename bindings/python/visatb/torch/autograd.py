@@ -17,8 +17,8 @@ from torch import Tensor
 from .._errors import Error
 from . import ops
 from .no_derivative import first_derivative_only
+from .ops import GRAD_SCALE
 
-GRAD_SCALE = 5  # its place among the operators' arguments
 OPTIONS = slice(6, 11)
 
 
@@ -131,9 +131,8 @@ def _times(
     gradient: Tensor, upstream: Tensor, grad_scale: Tensor | None, *, inplace: bool = False
 ) -> Tensor:
     factor = upstream if grad_scale is None else upstream / grad_scale
-    # The usual factor is 1, and a pass over the memory is worth saving. A tensor that is being
-    # traced has no value to look at, and looking at one on a GPU would wait for it.
-    if type(factor) is Tensor and factor.device.type == "cpu" and factor.item() == 1:
+    # The usual factor is 1, and a pass over the memory is worth saving.
+    if ops.has_value(factor) and factor.item() == 1:
         return gradient
     return gradient.mul_(factor) if inplace else gradient * factor
 

@@ -68,7 +68,7 @@ def call_vitw_loss(
     task_nll = torch.empty(tasks, dtype=torch.float64)
     task_tokens = torch.empty(tasks, dtype=torch.int64)
     report = Report()
-    inputs = [tensor.contiguous() for tensor in (labels, task_ids, task_weights)]
+    inputs = [tensor.resolve_neg().contiguous() for tensor in (labels, task_ids, task_weights)]
     arguments = VitwLossArgs(
         rows=rows,
         vocab=vocab,

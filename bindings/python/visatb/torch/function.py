@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, overload
+from typing import Any, Literal, NamedTuple, overload
 
 import torch
 from torch import Tensor
 
+from .._errors import ArgumentError, UnsupportedError
 from . import ops
 from .arguments import (
     Scalar,
     prepare_logits,
     prepare_options,
     prepare_overwriting,
-    prepare_rows,
     prepare_scalar,
+    without_inference,
 )
 from .autograd import functional_loss, inplace_loss
+from .no_derivative import anchor_to_logits, refuse_forward_mode
+from .places import Given, in_words_of_the_caller
+from .rows import prepare_rows
 from .task_weights import TaskWeights, prepare_task_weights
 
 
@@ -109,18 +113,21 @@ def vitw_loss(
         labels: [rows] or [batch, seq], integers: ignore_index or in [0, vocab).
         task_ids: [batch], [batch, seq] or [rows], integers in [0, tasks); not read where the label
             is ignored.
-        task_weights: lambda: a float tensor [tasks], a sequence, or the path of a weights.json
-            (read at every call; VITWLoss reads it once).
+        task_weights: lambda: a float tensor [tasks], a sequence, a visatb.Weights, or the path of a
+            weights.json. Task id i has weight i; for the last two, in the order of their tasks
+            (VITWLoss takes another). A file is read at every call, which torch.compile cannot
+            take: there, use VITWLoss or a tensor.
         ignore_index: the label of tokens that do not count.
-        denominator: D, a number or a tensor of shape (); None: computed from these rows.
+        denominator: D, a number or a tensor of shape (), for which `vitw_denominator` counts; None:
+            computed from these rows. Not with reduction="sum".
         reduction: "mean" divides by D, "sum" does not.
         shift: the labels are those of the logits' own positions, as causal models have them: row t
             predicts label t + 1, of that token's task, and the last row nothing. Needs
             [batch, seq] labels.
         label_smoothing, softcap, z_loss: off; this version has nothing else.
         grad_scale: the factor that is expected from upstream, such as the scale of a GradScaler: a
-            number or a tensor of shape (), not 0. It is multiplied into the gradient before that is
-            rounded. The gradient is upstream * dL/dlogits whatever is given here.
+            number or a tensor of shape (), finite and not 0. It is multiplied into the gradient
+            before that is rounded. The gradient is upstream * dL/dlogits whatever is given here.
         inplace: write the gradient over the logits, which nobody may read afterwards. Not for
             logits that are a leaf; one backward only. Where no gradient is needed the logits
             stay as they are; torch.compile manages memory itself and ignores this.
@@ -133,14 +140,15 @@ def vitw_loss(
     Errors:
         ArgumentError (a ValueError): what is wrong in which argument, and what would be right.
         UnsupportedError: another device than the CPU, an option that is not built yet, a second
-        derivative. DataError, FileError: a weights.json. Error: a second backward in place.
+        derivative or one in forward mode. DataError, FileError: a weights.json. Error: a second
+        backward in place.
     """
     rows = prepare_logits(logits)
     needed = torch.is_grad_enabled() and logits.requires_grad
-    if inplace and needed:
+    overwritten = inplace and needed and not ops.is_tracing()
+    if overwritten:
         rows = prepare_overwriting(logits, rows)
     row_labels, row_tasks = prepare_rows(logits, labels, task_ids, ignore_index, shift)
-    options = prepare_options(ignore_index, reduction, label_smoothing, softcap, z_loss)
     arguments = (
         rows,
         row_labels,
@@ -148,15 +156,40 @@ def vitw_loss(
         prepare_task_weights(task_weights, logits.device),
         prepare_scalar("denominator", denominator, logits.device, torch.float64),
         prepare_scalar("grad_scale", grad_scale, logits.device, torch.float32),
-        *options,
+        *prepare_options(
+            ignore_index,
+            reduction,
+            label_smoothing,
+            softcap,
+            z_loss,
+            has_denominator=denominator is not None,
+        ),
+        # fp16 gradients of a whole step underflow before an unknown loss scale can reach them.
+        needed and (logits.dtype != torch.float16 or grad_scale is not None),
     )
-    # fp16 gradients of a whole step underflow before an unknown loss scale can reach them.
-    formed = needed and (logits.dtype != torch.float16 or grad_scale is not None)
-    if inplace and needed and not ops.is_tracing():
-        loss, *statistics = inplace_loss(*arguments, formed)
+    if ops.is_tracing():
+        loss, *statistics = functional_loss(*arguments)
     else:
-        loss, *statistics = functional_loss(*arguments, formed)
+        refuse_forward_mode(logits)
+        given = Given(labels, task_ids, shift)
+        loss, *statistics = _eager_loss(arguments, given, needed=needed, overwritten=overwritten)
     return (loss, Stats(*statistics[:5])) if return_stats else loss
+
+
+def _eager_loss(
+    arguments: tuple[Any, ...], given: Given, *, needed: bool, overwritten: bool
+) -> tuple[Tensor, ...]:
+    """The operator's results, with what compiled code does without."""
+    if needed:
+        arguments = tuple(
+            without_inference(each) if isinstance(each, Tensor) else each for each in arguments
+        )
+    form = inplace_loss if overwritten else functional_loss
+    try:
+        loss, *others = form(*arguments)
+    except (ArgumentError, UnsupportedError) as error:
+        raise in_words_of_the_caller(error, given) from None
+    return (anchor_to_logits(loss, arguments[0]) if needed else loss, *others)
 
 
 visatb_vitw_loss = vitw_loss

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from .._errors import ArgumentError
 from .arguments import Scalar
+from .denominator import vitw_denominator
 from .function import Stats, vitw_loss
-from .task_weights import TaskWeights, prepare_task_weights
+from .task_weights import TaskWeights, have_names, prepare_names, prepare_task_weights
 
 
 class VITWLoss(nn.Module):
@@ -20,7 +25,10 @@ class VITWLoss(nn.Module):
     parameters nor buffers, since `.to(torch.bfloat16)` and training engines would round those.
 
     Args:
-        task_weights: as in `vitw_loss`; a weights.json is read once, here.
+        task_weights: as in `vitw_loss`; a weights.json is read once, here, so that `torch.compile`
+            takes the module.
+        tasks: the names of the tasks in the order of the trainer's ids, for a weights.json or
+            visatb.Weights; task id i is tasks[i]. None: the file's order counts.
         ignore_index, denominator, reduction, shift, label_smoothing, softcap, z_loss, grad_scale,
         inplace, return_stats: as in `vitw_loss`. `denominator` and `grad_scale` change from step to
         step, so that a call can give its own.
@@ -32,6 +40,7 @@ class VITWLoss(nn.Module):
         self,
         task_weights: TaskWeights,
         *,
+        tasks: Sequence[str] | None = None,
         ignore_index: int = -100,
         denominator: Scalar | None = None,
         reduction: str = "mean",
@@ -44,6 +53,12 @@ class VITWLoss(nn.Module):
         return_stats: bool = False,
     ) -> None:
         super().__init__()
+        if tasks is not None and not have_names(task_weights):
+            raise ArgumentError(
+                "tasks with task_weights that have no names; expected tasks = None, "
+                "a weights.json or visatb.Weights"
+            )
+        self.tasks = prepare_names(tasks)
         self.task_weights = task_weights
         self.ignore_index = ignore_index
         self.denominator = denominator
@@ -58,14 +73,25 @@ class VITWLoss(nn.Module):
 
     @property
     def task_weights(self) -> Tensor:
-        """lambda, [tasks] fp32 on the CPU; may be set anew, in any form the constructor takes."""
+        """lambda, [tasks] fp32 on the CPU; may be set anew, in any form the constructor takes.
+
+        Weights that know their names come in the order of `tasks`, if that was given.
+        """
         return self._by_device[torch.device("cpu")]
 
     @task_weights.setter
     def task_weights(self, task_weights: TaskWeights) -> None:
-        weights = prepare_task_weights(task_weights, torch.device("cpu"))
+        tasks = self.tasks if have_names(task_weights) else None
+        weights = prepare_task_weights(task_weights, torch.device("cpu"), tasks)
         # A copy: what the caller does to his tensor later is not to change the loss unseen.
         self._by_device = {weights.device: weights.detach().clone()}
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # nn.Module would register a Parameter before the property could refuse it.
+        if name == "task_weights":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
     def forward(
         self,
@@ -94,6 +120,16 @@ class VITWLoss(nn.Module):
             return_stats=True,
         )
         return (loss, stats) if self.return_stats else loss
+
+    def denominator_of(self, labels: Tensor, task_ids: Tensor) -> Tensor:
+        """`vitw_denominator` of such a batch, with the weights and options of this loss."""
+        return vitw_denominator(
+            labels,
+            task_ids,
+            self._weights_on(labels.device),
+            ignore_index=self.ignore_index,
+            shift=self.shift,
+        )
 
     def _weights_on(self, device: torch.device) -> Tensor:
         if device not in self._by_device:

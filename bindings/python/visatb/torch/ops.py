@@ -22,6 +22,7 @@ _ARGUMENTS = (
     "Tensor? grad_scale, int ignore_index, str reduction, float label_smoothing, "
     "float softcap, float z_loss"
 )
+GRAD_SCALE = 5  # its place among them, the logits being the first
 _STATISTICS = "Tensor, Tensor, Tensor, Tensor, Tensor, Tensor"
 
 
@@ -31,16 +32,34 @@ def form_loss(logits: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
     The last argument says whether to form the gradient [rows, vocab]; it has no elements else.
     """
     *options, with_gradient = arguments
+    # PyTorch resolves a lazy negation for registered operators only.
+    logits = logits.resolve_neg()
     if not has_plain_rows(logits):
         logits = logits.contiguous()
     gradient = _empty_gradient(logits, with_gradient)
-    outputs = call_vitw_loss(logits, *options, gradient=gradient if with_gradient else None)
+    outputs = _call(logits, *options, gradient=gradient if with_gradient else None)
     return (*outputs, gradient)
 
 
 def form_loss_inplace(logits: Tensor, *options: Any) -> Outputs:
     """(loss, numerator, denominator, task_nll, task_tokens, report); logits become the gradient."""
-    return call_vitw_loss(logits, *options, gradient=logits)
+    return _call(logits, *options, gradient=logits)
+
+
+def _call(logits: Tensor, *options: Any, gradient: Tensor | None) -> Outputs:
+    """call_vitw_loss, with a gradient of NaN for a grad_scale that is NaN or infinite.
+
+    The library refuses such a scale. It comes here as the upstream factor of fp16 logits, and a
+    loss scaler finds out by the gradient that its factor was too large.
+    """
+    scale = options[GRAD_SCALE - 1]
+    if scale is None or scale.isfinite().all():
+        return call_vitw_loss(logits, *options, gradient=gradient)
+    unscaled = (*options[: GRAD_SCALE - 1], None, *options[GRAD_SCALE:])
+    outputs = call_vitw_loss(logits, *unscaled, gradient=gradient)
+    if gradient is not None:
+        gradient.fill_(torch.nan)
+    return outputs
 
 
 def _empty_gradient(logits: Tensor, with_gradient: bool) -> Tensor:
@@ -89,6 +108,11 @@ if REGISTERED:
 def is_tracing() -> bool:
     """Whether torch.compile reads this call, which only the registered operators let it do."""
     return REGISTERED and torch.compiler.is_compiling()
+
+
+def has_value(tensor: Tensor) -> bool:
+    """Whether to look at a value: a traced tensor has none, and one on a GPU makes us wait."""
+    return type(tensor) is Tensor and tensor.device.type == "cpu" and not is_tracing()
 
 
 def loss(logits: Tensor, *arguments: Any) -> tuple[Tensor, ...]:

@@ -1,30 +1,42 @@
-"""lambda, one weight per task: from a tensor, a sequence, or a weights.json."""
+"""lambda, one weight per task: a tensor, a sequence, a weights.json, or `visatb.Weights`."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from .._errors import ArgumentError
-from ..scores import load_weights
+from ..scores import Weights, load_weights
 
-TaskWeights = Tensor | Sequence[float] | str | os.PathLike[str]
+TaskWeights = Tensor | Sequence[float] | str | os.PathLike[str] | Weights
 
-_EXPECTED = "expected a float tensor [tasks], a sequence of numbers, or the path of a weights.json"
+_EXPECTED = (
+    "expected a float tensor [tasks], a sequence of numbers, the path of a weights.json, "
+    "or visatb.Weights"
+)
 
 
-def prepare_task_weights(task_weights: TaskWeights, device: torch.device) -> Tensor:
-    """The weights as fp32 [tasks] on the device; task id i has weight i (a file's "tasks" order).
+def prepare_task_weights(
+    task_weights: TaskWeights, device: torch.device, tasks: Sequence[str] | None = None
+) -> Tensor:
+    """The weights as fp32 [tasks] on the device; task id i has weight i.
+
+    Args:
+        task_weights: as in `vitw_loss`.
+        device: where the weights go.
+        tasks: for weights by name, the names in the order of the ids; None: as they stand there.
 
     Errors: ArgumentError; for a file also FileError, DataError, UnsupportedError.
     """
     if isinstance(task_weights, Tensor):
         return _from_tensor(task_weights, device)
+    if isinstance(task_weights, Weights):
+        return torch.tensor(_from_weights(task_weights, tasks), dtype=torch.float32, device=device)
     if isinstance(task_weights, (str, os.PathLike)):
-        return torch.from_numpy(load_weights(task_weights)).to(device)
+        return torch.from_numpy(load_weights(task_weights, tasks)).to(device)
     try:
         weights = torch.as_tensor(task_weights, dtype=torch.float32, device=device)
     except (TypeError, ValueError, RuntimeError):
@@ -32,6 +44,35 @@ def prepare_task_weights(task_weights: TaskWeights, device: torch.device) -> Ten
     if weights.dim() != 1 or not weights.numel():
         raise ArgumentError(f"task_weights = {task_weights!r}; {_EXPECTED}")
     return weights
+
+
+def prepare_names(tasks: Sequence[str] | None) -> list[str] | None:
+    """A copy of the names; which of them there are, the weights know."""
+    if tasks is None:
+        return None
+    # A string is a sequence of strings too.
+    if isinstance(tasks, (str, bytes)) or not isinstance(tasks, Iterable):
+        raise ArgumentError(f"tasks = {tasks!r}; expected a list of names")
+    names = list(tasks)
+    if not names:
+        raise ArgumentError("tasks = []; expected at least one name")
+    return names
+
+
+def have_names(task_weights: object) -> bool:
+    """Whether the weights know the names of their tasks."""
+    return isinstance(task_weights, (str, os.PathLike, Weights))
+
+
+def _from_weights(weights: Weights, tasks: Sequence[str] | None) -> list[float]:
+    names = weights.tasks if tasks is None else tasks
+    for name in names:
+        if name not in weights.tasks:
+            raise ArgumentError(
+                f"tasks names {name!r}; expected names that the weights have: "
+                f"{', '.join(weights.tasks)}"
+            )
+    return [weights.weights[name] for name in names]
 
 
 def _from_tensor(task_weights: Tensor, device: torch.device) -> Tensor:

@@ -1,0 +1,110 @@
+"""The training step of docs/loss.md gives the gradient of the whole step."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", minversion="2.1", reason="PyTorch 2.1 or newer is needed")
+
+from reference import make_batch  # noqa: E402
+
+import visatb  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
+DISTRIBUTED = pytest.mark.skipif(
+    not (torch.distributed.is_available() and torch.distributed.is_gloo_available()),
+    reason="this PyTorch has no gloo",
+)
+
+
+def recipe() -> Any:
+    """train_step of the document, with its criterion."""
+    text = (ROOT / "docs/loss.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    names: dict[str, Any] = {}
+    exec(compile(code, "docs/loss.md", "exec"), names)  # noqa: S102 - our own file
+    return names["train_step"], names["criterion"]
+
+
+def batches_of(seed: int) -> list[tuple[Any, Any, Any]]:
+    """Three micro-batches of one sequence; they have different numbers of valid tokens."""
+    inputs, labels, _, _ = make_batch(vocab=11, seed=seed)
+    labels[1, 3:] = -100
+    labels[2] = -100 if seed else 4
+    task_ids = torch.tensor([0, 2, 3])
+    return [(inputs[i : i + 1], labels[i : i + 1], task_ids[i : i + 1]) for i in range(3)]
+
+
+class KeepGradients(torch.optim.Optimizer):
+    """Keeps what a step would have used."""
+
+    def __init__(self, parameters: Any) -> None:
+        super().__init__(parameters, {})
+
+    def step(self, _: Any = None) -> None:
+        self.kept = [p.grad.clone() for group in self.param_groups for p in group["params"]]
+
+
+def make_model() -> Any:
+    torch.manual_seed(7)
+    return torch.nn.Linear(11, 11)
+
+
+def expected_gradient(criterion: Any, batches: list[tuple[Any, Any, Any]]) -> Any:
+    """That of one loss over all batches at once."""
+    model = make_model()
+    inputs, labels, task_ids = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    criterion(model(inputs), labels, task_ids).backward()
+    return model.weight.grad
+
+
+@pytest.fixture
+def weights_json(examples: Path, folder: Path) -> Path:
+    """The weights.json of the document, in the working folder."""
+    shutil.copy(examples / "full.json", folder / "scores.json")
+    visatb.compute_weights("scores.json").save("weights.json")
+    return folder / "weights.json"
+
+
+def test_micro_batches_add_up_to_the_step(weights_json: Path) -> None:
+    train_step, criterion = recipe()
+    model = make_model()
+    optimizer = KeepGradients(model.parameters())
+    train_step(model, optimizer, batches_of(0))
+    torch.testing.assert_close(optimizer.kept[0], expected_gradient(criterion, batches_of(0)))
+
+
+def work(rank: int, folder: str, store: str) -> None:
+    """One rank; it writes the gradient that it would have used."""
+    import os
+
+    os.chdir(folder)
+    torch.set_num_threads(1)
+    meeting = torch.distributed.FileStore(store, 2)
+    torch.distributed.init_process_group("gloo", store=meeting, rank=rank, world_size=2)
+    train_step, _ = recipe()
+    model = torch.nn.parallel.DistributedDataParallel(make_model())
+    optimizer = KeepGradients(model.parameters())
+    train_step(model, optimizer, batches_of(rank))
+    torch.save(optimizer.kept[0], f"gradient{rank}.pt")
+    # Who leaves while the other still reads would close the connection under it.
+    meeting.set(f"done{rank}", "")
+    meeting.wait([f"done{other}" for other in range(2)])
+    torch.distributed.destroy_process_group()
+
+
+@DISTRIBUTED
+def test_ranks_add_up_to_the_step(weights_json: Path, tmp_path: Path) -> None:
+    folder = weights_json.parent
+    torch.multiprocessing.spawn(work, (str(folder), str(tmp_path / "store")), nprocs=2)
+    _, criterion = recipe()
+    expected = expected_gradient(criterion, batches_of(0) + batches_of(1))
+    for rank in range(2):
+        torch.testing.assert_close(
+            torch.load(folder / f"gradient{rank}.pt", weights_only=True), expected
+        )
