@@ -140,6 +140,19 @@ static void subsets_below_the_papers_advice_are_warned_of(void **state) {
     json_decref(scores);
 }
 
+static void a_subset_is_pointed_to_where_its_unit_begins(void **state) {
+    (void)state;
+    json_t *const scores = edited_document("\"mini\":0.03125", "\"mini\":0.02", NULL, NULL);
+    json_t *const tasks = json_object_get(scores, "tasks");
+    /* The fixed-weight task, which is no unit, first. */
+    (void)json_array_insert(tasks, 0, json_array_get(tasks, 4));
+    (void)json_array_remove(tasks, 5);
+    static const char *const expected[] = {
+        "tasks[1].samples: mini subset of caption: 800 samples, fewer than 1000", NULL};
+    expect_warnings(scores, VISATB_FORM_OF_FILE, "few_mini_samples", expected);
+    json_decref(scores);
+}
+
 /* Samples of the subsets: mini 1250, 1875, 3749 and 1250 of the fixed-weight task; large 10000, 15000, 30000.
  */
 static void expect_few_steps(visatb_form form, const char *batch_size, const char *const *expected) {
@@ -236,6 +249,7 @@ int main(void) {
         cmocka_unit_test(a_signal_is_weak_below_a_tenth_of_the_median),
         cmocka_unit_test(a_score_that_falls_to_zero_makes_no_other_signal_weak),
         cmocka_unit_test(subsets_below_the_papers_advice_are_warned_of),
+        cmocka_unit_test(a_subset_is_pointed_to_where_its_unit_begins),
         cmocka_unit_test(runs_of_a_hundred_steps_or_fewer_are_warned_of_in_the_full_form),
         cmocka_unit_test(runs_of_a_hundred_steps_or_fewer_are_warned_of_in_the_simple_form),
         cmocka_unit_test(runs_of_a_hundred_steps_or_fewer_are_warned_of_in_the_precise_form),
