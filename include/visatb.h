@@ -25,8 +25,9 @@
  * - Matrices are row-major. Scores and weights are double; a trainer's task weights are float.
  * - Every function may be called from several threads at once. A handle may be read by several threads, but
  *   must not be destroyed while another uses it. There is no global state but the thread-local error.
- * - Structs that carry arguments begin with `size`. Start from their initialiser macro (C99, or C++20), so
- *   that code compiled against this version keeps working with a later library, which adds fields at the end.
+ * - Structs that carry arguments begin with `size`. Start from their initialiser macro (C99, or C++20 with
+ *   -Wno-missing-field-initializers), so that code compiled against this version keeps working with a later
+ *   library, which adds fields at the end.
  */
 #ifndef VISATB_H
 #define VISATB_H

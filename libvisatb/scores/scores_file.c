@@ -1,8 +1,10 @@
 #include "scores/scores_file.h"
+#include "common/text.h"
 #include "scores/file.h"
 #include "scores/sha256.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,12 +36,30 @@ static visatb_status read_single_run(json_place *place, const json_t *runs, cons
     return VISATB_OK;
 }
 
+/* What is wrong with a run called after `name`, which is no unit. */
+static void describe_unknown_unit(const task_list *list, const char *name, char *problem, size_t size) {
+    size_t t = 0;
+    while (t < list->task_count && strcmp(list->tasks[t].name, name) != 0)
+        t++;
+    if (t == list->task_count)
+        (void)snprintf(problem, size, "unknown; runs are called after a group, or after a task without one");
+    else if (list->tasks[t].fixed)
+        (void)snprintf(problem, size, "task \"%s\" has a fixed weight, so it has no run of its own", name);
+    else
+        (void)snprintf(problem, size,
+                       "task \"%s\" is in group \"%s\", which is trained as one: call the run \"%s\"", name,
+                       list->tasks[t].group, list->tasks[t].group);
+    text_end_whole(problem);
+}
+
 static visatb_status refuse_unknown_unit(json_place *place, const json_t *object, const task_list *list) {
     json_t *const rest = json_copy((json_t *)object);
     for (size_t u = 0; rest && u < list->unit_count; u++)
         (void)json_object_del(rest, list->units[u]);
-    return place_leftover(place, rest,
-                          "unknown unit; expected the name of a group, or of a task without one");
+    const char *const name = json_object_iter_key(json_object_iter(rest));
+    char problem[1024];
+    describe_unknown_unit(list, name ? name : "", problem, sizeof problem);
+    return place_leftover(place, rest, problem);
 }
 
 static visatb_status read_unit_runs(json_place *place, const json_t *runs, const char *key,

@@ -251,11 +251,21 @@ static void scores_that_are_missing_extra_or_no_numbers_are_refused(void **state
         {"extra task", "\"vqa\":{\"em\":62,", "\"vqq\":{},\"vqa\":{\"em\":62,",
          "scores.json: runs.with_mini.caption.vqq: unknown task; it is not in \"tasks\"",
          "runs.with_mini.caption.vqq"},
-        {"unknown unit", "\"grounding\":{\"caption\":{\"cider\":0.41}",
+        {"a run called after a task of a group", "\"grounding\":{\"caption\":{\"cider\":0.41}",
          "\"box\":{\"caption\":{\"cider\":0.41}",
-         "scores.json: runs.with_mini.box: unknown unit; expected the name of a group, or of a task without "
-         "one",
+         "scores.json: runs.with_mini.box: task \"box\" is in group \"grounding\", which is trained as one: "
+         "call the run "
+         "\"grounding\"",
          "runs.with_mini.box"},
+        {"a run called after a fixed-weight task", "\"grounding\":{\"caption\":{\"cider\":0.41}",
+         "\"chat\":{\"caption\":{\"cider\":0.41}",
+         "scores.json: runs.with_mini.chat: task \"chat\" has a fixed weight, so it has no run of its own",
+         "runs.with_mini.chat"},
+        {"a run called after nothing known", "\"grounding\":{\"caption\":{\"cider\":0.41}",
+         "\"boxes\":{\"caption\":{\"cider\":0.41}",
+         "scores.json: runs.with_mini.boxes: unknown; runs are called after a group, or after a task without "
+         "one",
+         "runs.with_mini.boxes"},
         {"unknown kind", "\"with_mini\"", "\"with_large\"",
          "scores.json: runs.with_large: unknown key; expected one of base, mini, with_mini, only, mini_only",
          "runs.with_large"},

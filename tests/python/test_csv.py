@@ -358,7 +358,10 @@ def test_a_missing_run_is_named_as_the_sheet_would_name_it(full):
 
 def test_an_unknown_unit_is_found_in_its_row(full):
     text = full + "with_mini:vqs,vqa,em,70,,\n"
-    assert refusal(text).startswith("scores.csv: row 15, column run: unknown unit")
+    assert refusal(text) == (
+        "scores.csv: row 15, column run: unknown; runs are called after a group, "
+        "or after a task without one"
+    )
 
 
 def test_a_score_that_cannot_carry_weights_is_found_in_its_row(full):

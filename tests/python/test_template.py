@@ -109,3 +109,42 @@ def test_tasks_and_form_are_checked(tasks, form, message):
     with pytest.raises(visatb.ArgumentError) as error:
         visatb.score_template(tasks, form)
     assert str(error.value) == message
+
+
+def test_groups_are_trained_as_one_and_fixed_weights_are_not_scored(command, folder):
+    mixed = ("--tasks", "qa,ocr,box,chat", "--group", "text=qa,ocr", "--fixed", "chat=1.5")
+    sheet = command("template", *mixed, "--csv").out
+    rows = list(csv.DictReader(io.StringIO(sheet)))
+    assert {row["run"] for row in rows} == {"mini", "with_mini:text", "with_mini:box", ""}
+    assert len(rows) == 3 + 2 * 3 + 1
+    for row in rows:
+        if row["run"]:
+            own = {"qa": "with_mini:text", "ocr": "with_mini:text", "box": "with_mini:box"}
+            row["score"] = "60" if row["run"] == own[row["task"]] else "40"
+    with Path("scores.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+    weights = visatb.compute_weights("scores.csv").weights
+    assert weights["qa"] == weights["ocr"]
+    assert weights["chat"] == 1.5
+
+    document = json.loads(command("template", *mixed).out)
+    assert set(document["runs"]["with_mini"]) == {"text", "box"}
+    assert document["tasks"][3] == {"name": "chat", "fixed_weight": 1.5}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--group", "text"], "text: expected a name and its tasks, as text=ocr,qa"),
+        (["--fixed", "a"], "a: expected a task and its weight, as chat=1.0"),
+        (["--group", "g=x"], '"x" is not among the tasks a, b, c'),
+        (["--group", "g=a", "--fixed", "a=1"], 'task "a" has a fixed weight, so it is in no group'),
+        (["--group", "g=a,b,c"], "expected two or more to be weighed"),
+    ],
+)
+def test_groups_that_cannot_be_are_refused(command, arguments, message):
+    run = command("template", "--tasks", "a,b,c", *arguments)
+    assert run.code == 2
+    assert message in run.err

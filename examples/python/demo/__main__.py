@@ -146,10 +146,15 @@ def main() -> int:
     if not args.scores_only:
         evaluation = show_results(results, console)
     report.draw(picture, weights.data if weights else None, evaluation)
+    if args.quick:
+        console.print("\nThis was --quick: with so little data no number here means anything.")
     written = ", ".join(name for name in FILES if (args.output / name).exists())
     console.print(f"Written to {args.output}: {written}", highlight=False, soft_wrap=True)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("\nInterrupted; a run starts from the beginning.")

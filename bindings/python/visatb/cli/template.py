@@ -27,6 +27,22 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--form", choices=FORMS, default="full", help="which runs are compared (default: full)"
     )
+    parser.add_argument(
+        "--group",
+        action="append",
+        default=[],
+        type=_group,
+        metavar="NAME=A,B",
+        help="tasks that are trained and weighed as one; may be given several times",
+    )
+    parser.add_argument(
+        "--fixed",
+        action="append",
+        default=[],
+        type=_fixed,
+        metavar="TASK=WEIGHT",
+        help="a task that is not weighed and needs no score; may be given several times",
+    )
     parser.add_argument("--csv", action="store_true", help="as a sheet instead of JSON")
     parser.set_defaults(run=run)
 
@@ -34,6 +50,26 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Prints the file."""
     make = score_template_csv if arguments.csv else score_template_json
-    tasks = [task.strip() for task in arguments.tasks.split(",")]
-    write(make(tasks, arguments.form))
+    mix = {"groups": dict(arguments.group), "fixed_weights": dict(arguments.fixed)}
+    write(make(_names(arguments.tasks), arguments.form, **mix))
     return 0
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
+
+
+def _group(text: str) -> tuple[str, list[str]]:
+    name, sign, tasks = text.partition("=")
+    if not sign or not name.strip():
+        raise argparse.ArgumentTypeError(f"{text}: expected a name and its tasks, as text=ocr,qa")
+    return name.strip(), _names(tasks)
+
+
+def _fixed(text: str) -> tuple[str, float]:
+    name, _, weight = text.rpartition("=")
+    try:
+        return name.strip(), float(weight)
+    except ValueError:
+        problem = f"{text}: expected a task and its weight, as chat=1.0"
+        raise argparse.ArgumentTypeError(problem) from None

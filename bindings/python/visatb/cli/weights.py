@@ -48,8 +48,9 @@ def add_parser(commands: Any) -> None:
         "--format",
         choices=weights_formats.FORMATS,
         default="table",
-        help="what to print: a table; json, exactly the weights file; csv; or shell, the weights "
-        "on one line in the order of the tasks (default: table)",
+        help="what to print: a table; json, exactly the weights file; csv; or shell, one line of "
+        'weights for a trainer\'s flag, in the order of the tasks ("tasks" in JSON, first appearance '
+        "in CSV) (default: table)",
     )
     parser.add_argument("--strict", action="store_true", help="exit with 1 if there are warnings")
     parser.add_argument(
