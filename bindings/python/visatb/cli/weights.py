@@ -49,7 +49,7 @@ def add_parser(commands: Any) -> None:
         choices=weights_formats.FORMATS,
         default="table",
         help="what to print: a table; json, exactly the weights file; csv; or shell, one line of "
-        'weights for a trainer\'s flag, in the order of the tasks ("tasks" in JSON, first appearance '
+        'weights for a trainer, in the order of the tasks ("tasks" in JSON, first appearance '
         "in CSV) (default: table)",
     )
     parser.add_argument("--strict", action="store_true", help="exit with 1 if there are warnings")
