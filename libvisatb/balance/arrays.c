@@ -34,22 +34,22 @@ static visatb_status check_units(const char *function, size_t units) {
     return VISATB_OK;
 }
 
-static visatb_status report_fault(const char *function, balance_fault fault, size_t unit) {
+static visatb_status report_fault(const char *function, balance_fault fault) {
     switch (fault.kind) {
     case BALANCE_OK: return VISATB_OK;
     case BALANCE_DENOMINATOR_ZERO:
         return error_set(
             VISATB_ERROR_DATA,
             "%s: metric %zu: training on its own unit %zu left it at %g (from %g); a contribution "
-            "to it would divide by zero (Eq. 3)",
-            function, fault.metric, unit, fault.after, fault.before);
+            "to it would divide by zero (Eq. 3, 10)",
+            function, fault.metric, fault.unit, fault.after, fault.before);
     case BALANCE_DENOMINATOR_NEGATIVE:
         return error_set(
             VISATB_ERROR_DATA,
             "%s: metric %zu: training on its own unit %zu made it worse (%g -> %g); every "
             "contribution to it would change its sign (VISATB_ALLOW_NEGATIVE_DENOMINATOR lets it "
             "through)",
-            function, fault.metric, unit, fault.before, fault.after);
+            function, fault.metric, fault.unit, fault.before, fault.after);
     case BALANCE_SCORE_NOT_POSITIVE:
         return error_set(VISATB_ERROR_DATA,
                          "%s: metric %zu: a ratio of the scores %g and %g needs a positive "
@@ -57,6 +57,7 @@ static visatb_status report_fault(const char *function, balance_fault fault, siz
                          function, fault.metric, fault.before, fault.after);
     case BALANCE_OVERFLOW:
     case BALANCE_MEAN_OVERFLOW:
+    case BALANCE_DIFFICULTY_OVERFLOW:
         return error_set(VISATB_ERROR_DATA,
                          "%s: metric %zu: the scores %g and %g are too far apart for a finite "
                          "result",
@@ -102,7 +103,7 @@ visatb_status visatb_contribution(const visatb_layout *layout, const double *tra
     const balance_fault fault =
         balance_contribution(units, metrics, resolved.layout, trained, baseline,
                              (flags & VISATB_ALLOW_NEGATIVE_DENOMINATOR) != 0, result);
-    status = report_fault(function, fault, fault.kind == BALANCE_OK ? 0 : resolved.layout[fault.metric].unit);
+    status = report_fault(function, fault);
     for (size_t k = 0; status == VISATB_OK && k < units * units; k++)
         contribution[k] = result[k];
 done:
@@ -149,8 +150,7 @@ visatb_status visatb_difficulty(const visatb_layout *layout, const double *low, 
         goto done;
     }
     status = report_fault(
-        function, balance_difficulty(resolved.units, resolved.metrics, resolved.layout, low, high, result),
-        0);
+        function, balance_difficulty(resolved.units, resolved.metrics, resolved.layout, low, high, result));
     for (size_t i = 0; status == VISATB_OK && i < resolved.units; i++)
         difficulty[i] = result[i];
 done:
@@ -233,10 +233,8 @@ visatb_status visatb_balance_weights(size_t units, const double *outward, const 
     if (!result)
         return error_out_of_memory(function);
     double used_temperature = 0.0;
-    status = report_fault(
-        function,
-        balance_combine(units, outward, inward, difficulty, &mix, result, result + units, &used_temperature),
-        0);
+    status = report_fault(function, balance_combine(units, outward, inward, difficulty, &mix, result,
+                                                    result + units, &used_temperature));
     if (status == VISATB_OK) {
         for (size_t i = 0; i < units; i++)
             weights[i] = result[i];
@@ -268,7 +266,7 @@ visatb_status visatb_improvement(size_t metrics, const double *scores, const dou
     for (size_t m = 0; lower_is_better && m < metrics; m++)
         lower[m] = lower_is_better[m] != 0;
     double result = 0.0;
-    status = report_fault(function, balance_improvement(metrics, scores, baseline, lower, &result), 0);
+    status = report_fault(function, balance_improvement(metrics, scores, baseline, lower, &result));
     if (status == VISATB_OK)
         *improvement = result;
     free(lower);

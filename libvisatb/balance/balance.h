@@ -26,6 +26,7 @@ typedef enum balance_fault_kind {
     BALANCE_SCORE_NOT_POSITIVE,
     BALANCE_OVERFLOW,
     BALANCE_MEAN_OVERFLOW, /* of no single metric */
+    BALANCE_DIFFICULTY_OVERFLOW,
     BALANCE_NO_TEMPERATURE,
 } balance_fault_kind;
 

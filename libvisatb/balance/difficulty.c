@@ -17,7 +17,7 @@ balance_fault balance_difficulty(size_t units, size_t metrics, const balance_met
         }
         difficulty[layout[m].unit] += layout[m].share * (1.0 - worse / better);
         if (!isfinite(difficulty[layout[m].unit])) {
-            fault.kind = BALANCE_OVERFLOW;
+            fault.kind = BALANCE_DIFFICULTY_OVERFLOW;
             return fault;
         }
     }

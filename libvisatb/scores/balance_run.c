@@ -188,7 +188,8 @@ static visatb_status explain(const visatb_scores *scores, const form_sources *so
         return place_error(&place, "%g is not above 0, and difficulty divides by it (Eq. 6, 11, 12)",
                            lower ? fault.before : fault.after);
     }
-    enter_score(&place, scores, &sources->trained, fault.unit, m);
+    const bool of_difficulty = fault.kind == BALANCE_DIFFICULTY_OVERFLOW;
+    enter_score(&place, scores, of_difficulty ? &sources->high : &sources->trained, fault.unit, m);
     if (fault.kind == BALANCE_DENOMINATOR_ZERO)
         return place_error(
             &place,

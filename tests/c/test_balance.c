@@ -154,12 +154,12 @@ static void denominators_that_say_nothing_are_refused(void **state) {
     expect_failure(
         visatb_contribution(&layout, zero, before, 0, c), VISATB_ERROR_DATA,
         "visatb_contribution: metric 0: training on its own unit 0 left it at 60 (from 60); a contribution "
-        "to it would divide by zero (Eq. 3)");
+        "to it would divide by zero (Eq. 3, 10)");
     const double noise[4] = {60.00000001, 51.0, 61.0, 55.0};
     expect_failure(
         visatb_contribution(&layout, noise, before, 0, c), VISATB_ERROR_DATA,
         "visatb_contribution: metric 0: training on its own unit 0 left it at 60 (from 60); a contribution "
-        "to it would divide by zero (Eq. 3)");
+        "to it would divide by zero (Eq. 3, 10)");
     const double worse[4] = {61.0, 51.0, 62.0, 45.0};
     expect_failure(
         visatb_contribution(&layout, worse, before, 0, c), VISATB_ERROR_DATA,

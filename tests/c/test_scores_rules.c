@@ -65,6 +65,21 @@ static void the_precise_form_of_a_file_needs_all_four_kinds_of_runs(void **state
     free(more);
 }
 
+static void a_difficulty_beyond_double_is_found_in_the_runs_that_it_compares(void **state) {
+    (void)state;
+    char *const more = edited(FULL_DOCUMENT, "\"mini\":{\"caption\"", MORE_RUNS "\"mini\":{\"caption\"");
+    char *const precise = edited(more, "\"form\":\"full\"", "\"form\":\"precise\"");
+    char *const small = edited(precise, "\"caption\":{\"cider\":0.8}", "\"caption\":{\"cider\":1e-308}");
+    char *const apart = edited(small, "\"caption\":{\"cider\":0.2}", "\"caption\":{\"cider\":1e308}");
+    expect_refusal(apart,
+                   "scores.json: runs.only.caption.caption.cider: 1e+308 and 1e-308 are too far apart for a "
+                   "finite result");
+    free(apart);
+    free(small);
+    free(precise);
+    free(more);
+}
+
 static void the_simple_form_scores_every_task_after_each_task_alone(void **state) {
     (void)state;
     char *const more = edited(FULL_DOCUMENT, "\"mini\":{\"caption\"", MORE_RUNS "\"mini\":{\"caption\"");
@@ -237,6 +252,7 @@ static void a_later_error_that_lies_in_no_file_has_no_path(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_precise_form_of_a_file_needs_all_four_kinds_of_runs),
+        cmocka_unit_test(a_difficulty_beyond_double_is_found_in_the_runs_that_it_compares),
         cmocka_unit_test(the_simple_form_scores_every_task_after_each_task_alone),
         cmocka_unit_test(mini_may_be_as_large_as_large_and_the_range_may_be_1),
         cmocka_unit_test(a_byte_order_mark_is_passed_over),
