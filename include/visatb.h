@@ -14,6 +14,7 @@
  *   3. mathematics on arrays       visatb_contribution  visatb_difficulty  visatb_balance_weights
  *                                  visatb_improvement
  *   4. the loss                    visatb_vitw_loss
+ *   5. the loss of a linear head   visatb_vitw_linear_loss_plan -> visatb_vitw_linear_loss
  *
  * Rules that hold for every function
  * ----------------------------------
@@ -328,6 +329,25 @@ typedef struct visatb_report {
     int64_t first_bad_row; /* the lowest row with that code; -1 without one */
 } visatb_report;
 
+/* The ways in which a CPU computes. All keep the promised accuracy; their last bits differ from each other.
+ * Within one, the result has the same bits for any number of threads, on every run. fp64 is always computed
+ * by the portable one. */
+typedef enum visatb_cpu_path {
+    VISATB_CPU_AUTO = 0,        /* the last of those below that this CPU can run, or what the environment */
+                                /* variable VISATB_CPU names: portable, avx2, avx512 or avx512_bf16 */
+    VISATB_CPU_PORTABLE = 1,    /* plain C in double: the most accurate, the slowest */
+    VISATB_CPU_AVX2 = 2,        /* with FMA and F16C */
+    VISATB_CPU_AVX512 = 3,      /* F, BW, DQ and VL */
+    VISATB_CPU_AVX512_BF16 = 4, /* the same, rounding to bf16 by its instruction */
+} visatb_cpu_path;
+
+/* "portable", "avx2", "avx512", "avx512_bf16"; "auto" for VISATB_CPU_AUTO, "unknown" for any other value. */
+VISATB_API const char *visatb_cpu_path_name(visatb_cpu_path path);
+
+/* The path that a call with cpu_path = wanted takes.
+ * Errors: ARGUMENT (no such path), UNSUPPORTED (this CPU, or this build of the library, does not have it). */
+VISATB_API visatb_status visatb_cpu_path_taken(visatb_cpu_path wanted, visatb_cpu_path *taken);
+
 /* The arguments of visatb_vitw_loss. Start from VISATB_VITW_LOSS_ARGS_INIT. "NULL: ..." marks what is
  * optional; every pointer is to host memory, logits and gradient aligned to their element. */
 typedef struct visatb_vitw_loss_args {
@@ -351,12 +371,16 @@ typedef struct visatb_vitw_loss_args {
                                /* row has a weight. Not with VISATB_REDUCTION_SUM */
     const float *grad_scale;   /* NULL: 1; else finite: multiplies the gradient before it is rounded */
 
-    double label_smoothing; /* 0: off; nothing else yet */
-    double softcap;         /* 0: off; nothing else yet */
-    double z_loss;          /* 0: off; nothing else yet */
+    double label_smoothing; /* e in [0, 1]; 0: off */
+    double softcap;         /* c > 0, finite; 0: off */
+    double z_loss;          /* zeta >= 0, finite; 0: off */
+
+    int32_t threads; /* at most so many work on it, the caller's included; 0: one for every CPU that */
+                     /* the process may run on */
+    visatb_cpu_path cpu_path; /* VISATB_CPU_AUTO, or a path that must be taken */
 
     double *loss;            /* out: L */
-    double *numerator;       /* out, NULL: no: sum lambda nll */
+    double *numerator;       /* out, NULL: no: sum lambda l, where l is the nll and what the options add */
     double *denominator_out; /* out, NULL: no: D, as given or computed */
     void *gradient;          /* out, NULL: loss only: [rows, vocab] of dtype, grad_scale * dL/dlogits; */
                              /* `logits` itself (same stride) for in place, else not overlapping */
@@ -371,18 +395,130 @@ typedef struct visatb_vitw_loss_args {
 #define VISATB_VITW_LOSS_ARGS_INIT                                                                           \
     { .size = sizeof(visatb_vitw_loss_args), .ignore_index = -100 }
 
-/* The VITW loss (Eq. 2), forward and backward at once.
+/* The VITW loss (Eq. 2), forward and backward at once, with the usual options:
+ *
+ *   z = c tanh(x / c)                                         x the logits, c = softcap; z = x without
+ *   l = (1 - e) nll + (e / vocab) sum_j (lse - z_j) + zeta lse^2       nll = lse - z[label], e =
+ * label_smoothing L = sum_t lambda[task(t)] l(t) / D
+ *
+ * What is reported by row and by task is the plain nll of z. With label smoothing, a logit of -inf makes the
+ * loss infinite, as the formula has it; softcap makes it -c.
  *
  * Ignored rows and rows of weight 0 get an exact zero gradient, even over NaN logits; the latter still count
  * in row_nll, task_nll and task_tokens. Without any weighted row the loss is 0. A valid row with bad logits
  * is reported; if it has a weight, the loss and that row's gradient are NaN.
  *
- * The result has the same bits on every run. Sums are fp64. In place, a failed call leaves the logits as they
- * were: every argument, and every label, task id and weight, is checked before anything is written.
+ * The result has the same bits on every run and for any number of threads. Sums are fp64. In place, a failed
+ * call leaves the logits as they were: every argument, and every label, task id and weight, is checked, and
+ * all memory taken, before anything is written. It takes 32 bytes for each row, and for each thread one or
+ * two rows of fp32 where the gradient is not fp32 or the logits are capped.
  *
- * Errors: ARGUMENT (which argument, where in it, which value), UNSUPPORTED (an option that is not built yet).
- */
+ * Errors: ARGUMENT (which argument, where in it, which value), UNSUPPORTED (cpu_path), MEMORY. */
 VISATB_API visatb_status visatb_vitw_loss(const visatb_vitw_loss_args *args);
+
+/* ------------------------------------------------------------------------------------------------------
+ * 5. The VITW loss of a linear head
+ *
+ * logits = hidden weight^T + bias, and their loss, without ever holding all logits: the valid rows are
+ * gathered, and pass in chunks that fit into a workspace. Ignored rows (prompt, images, padding) cost
+ * nothing.
+ *
+ * The products are those of an OpenBLAS, where one is found at the first call and uses this CPU as well as
+ * our own do; else our own, which are as fast with AVX2 or AVX-512, and a few times slower without. The
+ * environment variable VISATB_BLAS names the library (a path, of a build with 32-bit integers), or `none`;
+ * without it, it is the system's. visatb_vitw_linear_loss_plan says which products are taken, and why.
+ * ------------------------------------------------------------------------------------------------------ */
+
+/* The arguments of visatb_vitw_linear_loss. Start from VISATB_VITW_LINEAR_LOSS_ARGS_INIT. Fields that
+ * visatb_vitw_loss_args has too mean the same. */
+typedef struct visatb_vitw_linear_loss_args {
+    size_t size;
+
+    int64_t rows;        /* tokens, >= 0 */
+    int64_t hidden_size; /* in [1, 2^29] */
+    int64_t vocab;       /* in [1, 2^29] */
+    int64_t tasks;       /* >= 1 */
+
+    const void *hidden;    /* [rows, hidden_size] of dtype */
+    int64_t hidden_stride; /* elements from row to row, >= hidden_size; 0: hidden_size */
+    const void *weight;    /* [vocab, hidden_size] of dtype: the head */
+    int64_t weight_stride; /* elements from row to row, >= hidden_size, <= 2^29; 0: hidden_size */
+    const void *bias;      /* [vocab] of dtype, or NULL: none */
+    visatb_dtype dtype;    /* the logits are fp32 for all but fp64, for which they are fp64 */
+    visatb_reduction reduction;
+
+    const int64_t *labels;
+    const int32_t *task_ids;
+    const float *task_weights;
+    int64_t ignore_index;
+    const double *denominator;
+    const float *grad_scale;
+    double label_smoothing;
+    double softcap;
+    double z_loss;
+    int32_t threads;
+    visatb_cpu_path cpu_path;
+
+    int64_t max_valid_rows; /* 0: rows; else at most so many labels differ from ignore_index, and the */
+                            /* workspace has no room for more */
+    size_t chunk_bytes;     /* the most that a workspace may take; 0: 256 MiB */
+    void *workspace;        /* what visatb_vitw_linear_loss_plan asks for, of any alignment; its content */
+    size_t workspace_bytes; /* means nothing before and after; overlaps nothing */
+
+    double *loss; /* out */
+    double *numerator;
+    double *denominator_out;
+    void *hidden_gradient;          /* out, NULL: no: [rows, hidden_size] of dtype; overlaps nothing */
+    int64_t hidden_gradient_stride; /* elements from row to row, >= hidden_size; 0: hidden_size */
+    void *weight_gradient; /* out, NULL: a frozen head: [vocab, hidden_size], dense; fp32 for every */
+                           /* dtype but fp64, for which it is fp64; overlaps nothing */
+    void *bias_gradient;   /* out, NULL: no: [vocab], of weight_gradient's type; overlaps nothing; also */
+                           /* where there is no bias */
+    int32_t accumulate;    /* 0: weight_gradient and bias_gradient are written; 1: added to */
+    int32_t reserved;      /* 0 */
+    float *row_nll;
+    float *row_lse;
+    double *task_nll;
+    int64_t *task_tokens;
+    visatb_report *report;
+} visatb_vitw_linear_loss_args;
+
+#define VISATB_VITW_LINEAR_LOSS_ARGS_INIT                                                                    \
+    { .size = sizeof(visatb_vitw_linear_loss_args), .ignore_index = -100 }
+
+/* How a call will be done. Set `size`, as VISATB_LINEAR_PLAN_INIT does. */
+typedef struct visatb_linear_plan {
+    size_t size;
+    size_t workspace_bytes;   /* what the call needs, <= chunk_bytes */
+    int64_t chunk_rows;       /* valid rows that pass at a time */
+    int64_t chunks;           /* how often, if max_valid_rows rows are valid */
+    const char *product;      /* what multiplies, such as "OpenBLAS 0.3.30" or "plain avx2 (no BLAS */
+                              /* found)"; a static string */
+    visatb_cpu_path cpu_path; /* what the loss itself takes */
+} visatb_linear_plan;
+
+#define VISATB_LINEAR_PLAN_INIT                                                                              \
+    { .size = sizeof(visatb_linear_plan) }
+
+/* The plan of a call with these shapes, options, threads, chunk_bytes and max_valid_rows. No array is read,
+ * and each may be NULL, workspace and loss too.
+ * Errors: ARGUMENT (also a chunk_bytes too small for a single row: the message says how many it takes),
+ * UNSUPPORTED (cpu_path; a library named by VISATB_BLAS that cannot be used). */
+VISATB_API visatb_status visatb_vitw_linear_loss_plan(const visatb_vitw_linear_loss_args *args,
+                                                      visatb_linear_plan *plan);
+
+/* The VITW loss of hidden weight^T + bias, forward and backward at once; the rules for rows are those of
+ * visatb_vitw_loss. Logits, their gradient and the sums over rows are fp32 (fp64 for fp64), and rounded to
+ * dtype once, in hidden_gradient.
+ *
+ * The result has the same bits on every run with the same product, cpu_path, chunk_bytes and max_valid_rows,
+ * for any number of threads. Nothing is allocated, but for what OpenBLAS keeps for itself. It is called from
+ * our threads, with its own, which are one setting for the process, held to one for the time of the call.
+ *
+ * Errors: as visatb_vitw_loss; ARGUMENT also for outputs that overlap something, for a workspace smaller than
+ * the plan's, and for more valid rows than max_valid_rows; UNSUPPORTED as the plan. Nothing is written then.
+ */
+VISATB_API visatb_status visatb_vitw_linear_loss(const visatb_vitw_linear_loss_args *args);
 
 #ifdef __cplusplus
 }

@@ -1,4 +1,9 @@
+#include "blas/blas.h"
+#include "cpu/dispatch.h"
 #include "visatb.h"
+
+#include <pthread.h>
+#include <stdio.h>
 
 #define TEXT_OF(x) #x
 #define TEXT(x) TEXT_OF(x)
@@ -9,10 +14,21 @@ const char *visatb_version(void) {
     return VERSION;
 }
 
+static char info[1024];
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void write_info(void) {
+    (void)snprintf(info, sizeof info,
+                   "version: " VERSION "\n"
+                   "compiler: " __VERSION__ "\n"
+                   "json: " VISATB_BUILD_JSON "\n"
+                   "cpu loss: %s\n"
+                   "blas: %s\n"
+                   "cuda: no\n",
+                   dispatch_description(), blas_description());
+}
+
 const char *visatb_build_info(void) {
-    return "version: " VERSION "\n"
-           "compiler: " __VERSION__ "\n"
-           "json: " VISATB_BUILD_JSON "\n"
-           "cpu loss: portable\n"
-           "cuda: no\n";
+    (void)pthread_once(&once, write_info);
+    return info;
 }

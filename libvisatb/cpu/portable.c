@@ -4,6 +4,7 @@
 #include "cpu/portable.h"
 
 #include "cpu/convert.h"
+#include "cpu/softcap.h"
 
 #include <math.h>
 
@@ -36,22 +37,33 @@ static bool find_maximum(const loss_row *row, double *maximum) {
     return isfinite(largest);
 }
 
-/* A sum of sums of tiles: rounding errors grow with the tile and the number of tiles, not with the
+/* z of a tile. */
+static void read_capped(const loss_row *row, int64_t first, int64_t count, double *tile) {
+    convert_read(row->dtype, row->logits, first, count, tile);
+    for (int64_t i = 0; row->softcap > 0 && i < count; ++i)
+        tile[i] = softcap_of(tile[i], row->softcap);
+}
+
+/* Sums of sums of tiles: rounding errors grow with the tile and the number of tiles, not with the
  * vocabulary. */
-static double sum_of_others(const loss_row *row, double maximum) {
+static void add_up(const loss_row *row, loss_softmax *softmax) {
     double tile[TILE];
-    double sum = 0;
+    softmax->others = 0;
+    softmax->sum = 0;
     for (int64_t first = 0; first < row->vocab; first += TILE) {
         const int64_t count = tile_length(row, first);
-        convert_read(row->dtype, row->logits, first, count, tile);
+        read_capped(row, first, count, tile);
+        double tile_sum = 0;
+        for (int64_t i = 0; row->with_sum && i < count; ++i)
+            tile_sum += tile[i];
+        softmax->sum += tile_sum;
         if (tile_holds_label(row, first, count))
             tile[row->label - first] = -INFINITY;
-        double tile_sum = 0;
+        tile_sum = 0;
         for (int64_t i = 0; i < count; ++i)
-            tile_sum += exp(tile[i] - maximum);
-        sum += tile_sum;
+            tile_sum += exp(tile[i] - softmax->maximum);
+        softmax->others += tile_sum;
     }
-    return sum;
 }
 
 static bool portable_softmax(const loss_row *row, loss_softmax *softmax) {
@@ -60,39 +72,49 @@ static bool portable_softmax(const loss_row *row, loss_softmax *softmax) {
         return false;
     double target_logit = 0;
     convert_read(row->dtype, row->logits, row->label, 1, &target_logit);
-    softmax->maximum = maximum;
-    softmax->target_logit = target_logit;
-    softmax->target = exp(target_logit - maximum);
-    softmax->others = sum_of_others(row, maximum);
+    softmax->maximum = softcap_of(maximum, row->softcap);
+    softmax->target_logit = softcap_of(target_logit, row->softcap);
+    softmax->target_slope = softcap_slope_of(target_logit, row->softcap);
+    softmax->target = exp(softmax->target_logit - softmax->maximum);
+    softmax->reference = softmax->maximum;
+    add_up(row, softmax);
     return true;
 }
 
-static void portable_gradient(const loss_row *row, const loss_softmax *softmax, double weight,
-                              void *gradient) {
+static void portable_gradient(const loss_row *row, const loss_softmax *softmax, const loss_terms *terms) {
     double tile[TILE];
-    const double sum = softmax->target + softmax->others;
-    const double factor = weight / sum;
+    const double factor = terms->probability / (softmax->target + softmax->others);
     for (int64_t first = 0; first < row->vocab; first += TILE) {
         const int64_t count = tile_length(row, first);
         convert_read(row->dtype, row->logits, first, count, tile);
-        for (int64_t i = 0; i < count; ++i)
-            tile[i] = factor * exp(tile[i] - softmax->maximum);
+        for (int64_t i = 0; i < count; ++i) {
+            const double p = factor * exp(softcap_of(tile[i], row->softcap) - softmax->maximum);
+            tile[i] = (p - terms->uniform) * softcap_slope_of(tile[i], row->softcap);
+        }
         if (tile_holds_label(row, first, count))
-            tile[row->label - first] = -weight * (softmax->others / sum);
-        convert_write(row->dtype, tile, first, count, gradient);
+            tile[row->label - first] = terms->target * softmax->target_slope;
+        convert_write(row->dtype, tile, first, count, row->gradient);
     }
 }
 
-static void portable_fill(const loss_row *row, double value, void *gradient) {
+static void portable_fill(const loss_row *row, double value) {
     double tile[TILE];
     for (int i = 0; i < TILE; ++i)
         tile[i] = value;
     for (int64_t first = 0; first < row->vocab; first += TILE)
-        convert_write(row->dtype, tile, first, tile_length(row, first), gradient);
+        convert_write(row->dtype, tile, first, tile_length(row, first), row->gradient);
+}
+
+static size_t portable_scratch_bytes(visatb_dtype dtype, int64_t vocab, bool capped) {
+    (void)dtype;
+    (void)vocab;
+    (void)capped;
+    return 0;
 }
 
 const loss_backend portable_backend = {
     .name = "portable",
+    .scratch_bytes = portable_scratch_bytes,
     .softmax = portable_softmax,
     .gradient = portable_gradient,
     .fill = portable_fill,

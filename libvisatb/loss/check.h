@@ -2,10 +2,40 @@
 #ifndef VISATB_LOSS_CHECK_H
 #define VISATB_LOSS_CHECK_H
 
-#include "visatb.h"
+#include "loss/backend.h"
 
-/* Copies the caller's arguments, of this or another version, into *checked and resolves strides of 0. On
- * failure *checked is of no use and visatb_last_error() says why. */
-visatb_status loss_check(const visatb_vitw_loss_args *args, visatb_vitw_loss_args *checked);
+/* Copies the caller's arguments, of this or another version, into *checked, resolves strides of 0 and finds
+ * the backend. On failure neither is of use and visatb_last_error() says why. */
+visatb_status loss_check(const visatb_vitw_loss_args *args, visatb_vitw_loss_args *checked,
+                         const loss_backend **backend);
+
+/* What is said of any form of the loss; `function` begins the message. -------------------------------- */
+
+/* Copies the `size` bytes that a caller of this or another version gave into the struct that we know. */
+visatb_status loss_copy_args(const char *function, const char *initialiser, const void *args, void *known,
+                             size_t known_size);
+
+/* A count times the bytes of its elements must fit into memory, or a position in it could not be computed. */
+visatb_status loss_check_count(const char *function, const char *name, int64_t count, int64_t smallest);
+
+/* [rows, width] of elements of so many bytes, `stride` elements from row to row. `columns` names the width.
+ */
+typedef struct loss_matrix {
+    const char *name;
+    const char *columns;
+    const void *start;
+    int64_t rows;
+    int64_t width;
+    int64_t stride;
+    size_t element_size;
+} loss_matrix;
+
+visatb_status loss_check_matrix(const char *function, const loss_matrix *matrix);
+
+/* Everything but logits and gradient: first the choices, which say how large the arrays are, then what stands
+ * in the arrays. */
+visatb_status loss_check_choices(const char *function, const visatb_vitw_loss_args *args,
+                                 const loss_backend **backend);
+visatb_status loss_check_contents(const char *function, const visatb_vitw_loss_args *args);
 
 #endif

@@ -1,8 +1,8 @@
-/* The walk over the rows. The rules about rows that do not train (ignored, of weight 0, with bad logits)
- * stand here and nowhere else. */
+/* The rules about rows that do not train (ignored, of weight 0, with bad logits), and the formulas of what a
+ * row is worth, stand here and nowhere else. */
 #include "loss/rows.h"
 
-#include "cpu/convert.h"
+#include "common/parallel.h"
 
 #include <math.h>
 
@@ -14,17 +14,37 @@ double loss_row_weight(const visatb_vitw_loss_args *args, int64_t row) {
     return (double)args->task_weights[args->task_ids[row]];
 }
 
-static loss_row row_of(const visatb_vitw_loss_args *args, int64_t row) {
-    const size_t offset = (size_t)(row * args->logits_stride) * convert_element_size(args->dtype);
-    return (loss_row){.dtype = args->dtype,
-                      .vocab = args->vocab,
-                      .label = args->labels[row],
-                      .logits = (const unsigned char *)args->logits + offset};
+static double sum_of_weights(const visatb_vitw_loss_args *args) {
+    double sum = 0;
+    for (int64_t row = 0; row < args->rows; ++row)
+        if (loss_row_is_valid(args, row))
+            sum += loss_row_weight(args, row);
+    return sum;
 }
 
-static void *gradient_of(const visatb_vitw_loss_args *args, int64_t row) {
-    const size_t offset = (size_t)(row * args->gradient_stride) * convert_element_size(args->dtype);
-    return (unsigned char *)args->gradient + offset;
+loss_plan loss_plan_of(const visatb_vitw_loss_args *args, const loss_backend *backend) {
+    const double denominator = args->denominator != NULL ? *args->denominator : sum_of_weights(args);
+    const double grad_scale = args->grad_scale != NULL ? (double)*args->grad_scale : 1;
+    /* D is 0 only where no row has a weight: then there is nothing to divide. */
+    const bool divides = args->reduction == VISATB_REDUCTION_MEAN && denominator > 0;
+    const double divisor = divides ? denominator : 1;
+    return (loss_plan){
+        .args = args,
+        .backend = backend,
+        .threads = parallel_threads(args->threads),
+        .denominator = denominator,
+        .divisor = divisor,
+        .gradient_scale = grad_scale / divisor,
+    };
+}
+
+size_t loss_aligned_bytes(size_t bytes) {
+    return (bytes + LOSS_CACHE_LINE - 1) / LOSS_CACHE_LINE * LOSS_CACHE_LINE;
+}
+
+size_t loss_scratch_bytes(const loss_plan *plan) {
+    const visatb_vitw_loss_args *args = plan->args;
+    return loss_aligned_bytes(plan->backend->scratch_bytes(args->dtype, args->vocab, args->softcap > 0));
 }
 
 /* -log p of the label. Each form is accurate where it is used: the first while p >= 1/2, as nll goes to 0;
@@ -33,6 +53,73 @@ static double nll_of(const loss_softmax *softmax) {
     if (softmax->target >= softmax->others)
         return log1p(softmax->others / softmax->target);
     return log(softmax->target + softmax->others) - (softmax->target_logit - softmax->maximum);
+}
+
+static loss_outcome outcome_of(const visatb_vitw_loss_args *args, const loss_softmax *softmax) {
+    const double nll = nll_of(softmax);
+    const double lse = softmax->maximum + log(softmax->target + softmax->others);
+    double loss = nll;
+    if (args->label_smoothing > 0) {
+        /* 0 * inf would be no number. */
+        const double plain = args->label_smoothing < 1 ? (1 - args->label_smoothing) * nll : 0;
+        loss = plain + args->label_smoothing * (lse - softmax->sum / (double)args->vocab);
+    }
+    if (args->z_loss > 0)
+        loss += args->z_loss * lse * lse;
+    return (loss_outcome){.nll = nll, .lse = lse, .loss = loss, .bad = 0};
+}
+
+/* weight * dl/dz, in parts: (1 + 2 zeta lse) p - (1 - e) onehot - e / vocab. For the label the first two are
+ * one term, -(1 - p), which p near 1 would otherwise take its digits from. */
+static loss_terms terms_of(const visatb_vitw_loss_args *args, const loss_softmax *softmax, double lse,
+                           double weight) {
+    const double total = softmax->target + softmax->others;
+    const double smoothing = args->label_smoothing;
+    const double uniform = smoothing / (double)args->vocab;
+    const double pull = 2 * args->z_loss * lse;
+    return (loss_terms){
+        .probability = weight * (1 + pull),
+        .uniform = weight * uniform,
+        .target =
+            weight * (pull * (softmax->target / total) + (smoothing - uniform) - softmax->others / total),
+    };
+}
+
+void loss_run_row(const loss_plan *plan, int64_t index, const void *logits, void *gradient, float *scratch,
+                  loss_outcome *outcome) {
+    const visatb_vitw_loss_args *args = plan->args;
+    loss_row row = {
+        .dtype = args->dtype,
+        .vocab = args->vocab,
+        .label = args->labels[index],
+        .logits = logits,
+        .gradient = gradient,
+        .softcap = args->softcap,
+        .with_sum = args->label_smoothing > 0,
+        .scratch = scratch,
+    };
+    if (!loss_row_is_valid(args, index)) {
+        if (gradient != NULL)
+            plan->backend->fill(&row, 0);
+        return;
+    }
+
+    const double weight = loss_row_weight(args, index);
+    if (weight == 0)
+        row.gradient = NULL;
+    loss_softmax softmax;
+    const bool good = plan->backend->softmax(&row, &softmax);
+    *outcome =
+        good ? outcome_of(args, &softmax) : (loss_outcome){.nll = NAN, .lse = NAN, .loss = NAN, .bad = 1};
+    if (gradient == NULL)
+        return;
+    row.gradient = gradient;
+    if (weight > 0 && good) {
+        const loss_terms terms = terms_of(args, &softmax, outcome->lse, weight * plan->gradient_scale);
+        plan->backend->gradient(&row, &softmax, &terms);
+    } else {
+        plan->backend->fill(&row, weight > 0 ? NAN : 0);
+    }
 }
 
 static void write_row(const visatb_vitw_loss_args *args, int64_t row, double nll, double lse) {
@@ -59,52 +146,31 @@ static void clear_tasks(const visatb_vitw_loss_args *args) {
     }
 }
 
-static void run_ignored_row(const visatb_vitw_loss_args *args, const loss_backend *backend, int64_t index) {
-    const loss_row row = row_of(args, index);
-    write_row(args, index, 0, 0);
-    if (args->gradient != NULL)
-        backend->fill(&row, 0, gradient_of(args, index));
-}
-
-/* Returns what the row adds to the numerator. */
-static double run_valid_row(const loss_plan *plan, const loss_backend *backend, int64_t index,
-                            visatb_report *report) {
+void loss_finish(const loss_plan *plan, const loss_outcome *outcomes) {
     const visatb_vitw_loss_args *args = plan->args;
-    const loss_row row = row_of(args, index);
-    const double weight = loss_row_weight(args, index);
-
-    loss_softmax softmax;
-    const bool good = backend->softmax(&row, &softmax);
-    const double nll = good ? nll_of(&softmax) : NAN;
-    const double lse = good ? softmax.maximum + log(softmax.target + softmax.others) : NAN;
-    if (!good && report->code == VISATB_REPORT_OK) {
-        report->code = VISATB_REPORT_LOGITS;
-        report->first_bad_row = index;
-    }
-
-    write_row(args, index, nll, lse);
-    add_to_task(args, index, nll);
-    if (args->gradient != NULL) {
-        void *gradient = gradient_of(args, index);
-        if (weight > 0 && good)
-            backend->gradient(&row, &softmax, weight * plan->gradient_scale, gradient);
-        else
-            backend->fill(&row, weight > 0 ? NAN : 0, gradient);
-    }
-    /* Not weight * nll for every row: 0 * NaN would put the bad logits of an untrained task into the loss. */
-    return weight > 0 ? weight * nll : 0;
-}
-
-double loss_rows_run(const loss_plan *plan, const loss_backend *backend, visatb_report *report) {
-    const visatb_vitw_loss_args *args = plan->args;
-    *report = (visatb_report){.code = VISATB_REPORT_OK, .first_bad_row = -1};
-    clear_tasks(args);
+    visatb_report report = {.code = VISATB_REPORT_OK, .first_bad_row = -1};
     double numerator = 0;
+    clear_tasks(args);
     for (int64_t row = 0; row < args->rows; ++row) {
-        if (loss_row_is_valid(args, row))
-            numerator += run_valid_row(plan, backend, row, report);
-        else
-            run_ignored_row(args, backend, row);
+        if (!loss_row_is_valid(args, row)) {
+            write_row(args, row, 0, 0);
+            continue;
+        }
+        const loss_outcome *outcome = &outcomes[row];
+        write_row(args, row, outcome->nll, outcome->lse);
+        add_to_task(args, row, outcome->nll);
+        if (outcome->bad && report.code == VISATB_REPORT_OK)
+            report = (visatb_report){.code = VISATB_REPORT_LOGITS, .first_bad_row = row};
+        /* Not for every row: 0 * NaN would put the bad logits of an untrained task into the loss. */
+        const double weight = loss_row_weight(args, row);
+        if (weight > 0)
+            numerator += weight * outcome->loss;
     }
-    return numerator;
+    *args->loss = numerator / plan->divisor;
+    if (args->numerator != NULL)
+        *args->numerator = numerator;
+    if (args->denominator_out != NULL)
+        *args->denominator_out = plan->denominator;
+    if (args->report != NULL)
+        *args->report = report;
 }

@@ -1,42 +1,74 @@
-/* The public entry of the loss: check the call, settle the denominator, run the rows, hand out the sums. */
-#include "cpu/portable.h"
+/* The public entry of the loss on logits: check the call, take the memory, run the rows, hand out the sums.
+ */
+#include "common/error.h"
+#include "common/parallel.h"
 #include "loss/check.h"
 #include "loss/rows.h"
 
-static double sum_of_weights(const visatb_vitw_loss_args *args) {
-    double sum = 0;
-    for (int64_t row = 0; row < args->rows; ++row)
-        if (loss_row_is_valid(args, row))
-            sum += loss_row_weight(args, row);
-    return sum;
+#include "cpu/convert.h"
+
+#include <stdlib.h>
+
+typedef struct loss_run {
+    const loss_plan *plan;
+    loss_outcome *outcomes; /* [rows] */
+    unsigned char *scratch; /* [threads, scratch_bytes] */
+    size_t scratch_bytes;
+} loss_run;
+
+static void run_rows(void *context, int64_t first, int64_t end, int worker) {
+    const loss_run *run = context;
+    const visatb_vitw_loss_args *args = run->plan->args;
+    const size_t element = convert_element_size(args->dtype);
+    const unsigned char *logits = args->logits;
+    unsigned char *gradient = args->gradient;
+    void *scratch = run->scratch + (size_t)worker * run->scratch_bytes;
+    for (int64_t row = first; row < end; ++row) {
+        void *row_gradient =
+            gradient == NULL ? NULL : gradient + (size_t)(row * args->gradient_stride) * element;
+        loss_run_row(run->plan, row, logits + (size_t)(row * args->logits_stride) * element, row_gradient,
+                     scratch, &run->outcomes[row]);
+    }
 }
 
-static loss_plan plan_of(const visatb_vitw_loss_args *args) {
-    const double denominator = args->denominator != NULL ? *args->denominator : sum_of_weights(args);
-    const double grad_scale = args->grad_scale != NULL ? (double)*args->grad_scale : 1;
-    /* D is 0 only where no row has a weight: then there is nothing to divide. */
-    const bool divides = args->reduction == VISATB_REDUCTION_MEAN && denominator > 0;
-    const double divisor = divides ? denominator : 1;
-    return (loss_plan){
-        .args = args, .denominator = denominator, .divisor = divisor, .gradient_scale = grad_scale / divisor};
+/* A thread that has less to do than this many elements is not worth its start. */
+enum { ELEMENTS_PER_THREAD = 1 << 17 };
+
+static int useful_threads(const loss_plan *plan) {
+    const visatb_vitw_loss_args *args = plan->args;
+    const int64_t rows_per_thread = 1 + ELEMENTS_PER_THREAD / args->vocab;
+    const int64_t most = 1 + args->rows / rows_per_thread;
+    return plan->threads < most ? plan->threads : (int)most;
+}
+
+/* Neighbouring rows go to one thread, which fetches the next while it works on this one; but few at a time,
+ * since an ignored row is done sooner than another. */
+static int64_t rows_per_piece(int64_t rows, int threads) {
+    const int64_t share = rows / (4 * (int64_t)threads);
+    return share < 1 ? 1 : share < 16 ? share : 16;
 }
 
 visatb_status visatb_vitw_loss(const visatb_vitw_loss_args *args) {
     visatb_vitw_loss_args checked;
-    const visatb_status status = loss_check(args, &checked);
+    const loss_backend *backend = NULL;
+    const visatb_status status = loss_check(args, &checked, &backend);
     if (status != VISATB_OK)
         return status;
 
-    const loss_plan plan = plan_of(&checked);
-    visatb_report report;
-    const double numerator = loss_rows_run(&plan, &portable_backend, &report);
+    const loss_plan plan = loss_plan_of(&checked, backend);
+    const int threads = useful_threads(&plan);
+    loss_run run = {.plan = &plan, .scratch_bytes = loss_scratch_bytes(&plan)};
+    const size_t outcomes_bytes = loss_aligned_bytes((size_t)checked.rows * sizeof *run.outcomes);
+    /* One cache line more, so that there is something to take without rows. */
+    void *memory = aligned_alloc(LOSS_CACHE_LINE,
+                                 LOSS_CACHE_LINE + outcomes_bytes + (size_t)threads * run.scratch_bytes);
+    if (memory == NULL)
+        return error_out_of_memory("visatb_vitw_loss");
+    run.outcomes = memory;
+    run.scratch = (unsigned char *)memory + outcomes_bytes;
 
-    *checked.loss = numerator / plan.divisor;
-    if (checked.numerator != NULL)
-        *checked.numerator = numerator;
-    if (checked.denominator_out != NULL)
-        *checked.denominator_out = plan.denominator;
-    if (checked.report != NULL)
-        *checked.report = report;
+    parallel_for(threads, checked.rows, rows_per_piece(checked.rows, threads), run_rows, &run);
+    loss_finish(&plan, run.outcomes);
+    free(memory);
     return VISATB_OK;
 }
