@@ -1,0 +1,71 @@
+/* The loss of a linear head, in its parts: what was asked for (check.c), how it is laid out in the workspace
+ * (layout.c), the three products of a chunk (products.c), and the order of it all (vitw_linear_loss.c). */
+#ifndef VISATB_LINEAR_LINEAR_H
+#define VISATB_LINEAR_LINEAR_H
+
+#include "blas/blas.h"
+#include "loss/rows.h"
+
+/* A checked call. */
+typedef struct linear_call {
+    visatb_vitw_linear_loss_args args; /* no stride is 0 */
+    visatb_vitw_loss_args loss;        /* the same call as one on logits, of which there are none */
+    const loss_backend *backend;       /* of these logits */
+    visatb_cpu_path path;
+    blas blas;
+} linear_call;
+
+/* Everything that a plan depends on. `function` begins the messages. */
+visatb_status linear_check_shape(const char *function, const visatb_vitw_linear_loss_args *args,
+                                 linear_call *call);
+
+/* The rest, but for the workspace. */
+visatb_status linear_check_contents(const char *function, const linear_call *call);
+
+/* Bytes of an element of logits, chunks and head gradients: 4, or 8 for fp64. */
+size_t linear_wide_bytes(const linear_call *call);
+
+/* Whether any gradient is wanted. */
+bool linear_wants_gradient(const linear_call *call);
+
+/* How the workspace is shared out: offsets in it, from a cache line on. */
+typedef struct linear_layout {
+    size_t outcomes; /* loss_outcome [rows] */
+    size_t index;    /* int64_t [valid rows at most]: which rows those are */
+    size_t rooms;    /* [workers, room_bytes]: what a thread needs for itself */
+    size_t logits;   /* [chunk_rows, logits_stride] */
+    size_t hidden;   /* [chunk_rows, hidden_size]: the gathered rows, then their gradient */
+    size_t bytes;    /* of it all, of any alignment */
+
+    size_t room_bytes;
+    size_t room_of_product; /* where in a room the product's own begins */
+    int workers;
+    int64_t logits_stride;
+    int64_t edge;       /* of the tiles that work is dealt out in */
+    int64_t chunk_rows; /* 0 only without rows */
+    int64_t chunks;
+} linear_layout;
+
+visatb_status linear_lay_out(const char *function, const linear_call *call, linear_layout *layout);
+
+/* What the products of a chunk work on. */
+typedef struct linear_chunk {
+    const linear_call *call;
+    const linear_layout *layout;
+    int64_t rows; /* of this chunk */
+    void *logits; /* then their gradient */
+    void *hidden; /* then its gradient */
+    unsigned char *rooms;
+    bool adds; /* whether the head gradients hold something already */
+} linear_chunk;
+
+/* logits = hidden weight^T + bias. */
+void linear_multiply_logits(linear_chunk *chunk);
+
+/* The head gradients that are wanted, from hidden and the gradient of the logits. */
+void linear_multiply_head_gradient(linear_chunk *chunk);
+
+/* The gradient of hidden, in place of hidden. */
+void linear_multiply_hidden_gradient(linear_chunk *chunk);
+
+#endif
