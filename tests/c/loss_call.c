@@ -3,6 +3,8 @@
 #include <math.h>
 #include <string.h>
 
+visatb_cpu_path call_path = VISATB_CPU_AUTO;
+
 void make(call *c) {
     *c = (call){
         .args = VISATB_VITW_LOSS_ARGS_INIT,
@@ -19,6 +21,7 @@ void make(call *c) {
     args->vocab = VOCAB;
     args->tasks = TASKS;
     args->dtype = VISATB_DTYPE_FLOAT32;
+    args->cpu_path = call_path;
     args->logits = c->logits;
     args->labels = c->labels;
     args->task_ids = c->task_ids;

@@ -29,6 +29,9 @@ typedef struct call {
     visatb_report report;
 } call;
 
+/* The path that make() asks for. Programs run all of their tests once for each path of the CPU. */
+extern visatb_cpu_path call_path;
+
 void make(call *c);
 void run(call *c);
 reference_row reference_of(const call *c, int row);

@@ -12,33 +12,87 @@ static long double sigmoid(long double a) {
     return a > 0 ? 1 / (1 + expl(-a)) : expl(a) / (1 + expl(a));
 }
 
-static long double log_sum_exp_of_others(int64_t vocab, const double *logits, int64_t label) {
+static long double largest_of_others(int64_t vocab, const double *logits, int64_t label) {
     long double largest = -INFINITY;
     for (int64_t i = 0; i < vocab; ++i)
         if (i != label && (long double)logits[i] > largest)
             largest = (long double)logits[i];
+    return largest;
+}
+
+/* Of the others' logits, less the largest of them. */
+static long double log_sum_exp_of_others(int64_t vocab, const double *logits, int64_t label,
+                                         long double largest) {
     if (isinf(largest))
         return largest;
     long double sum = 0;
     for (int64_t i = 0; i < vocab; ++i)
         if (i != label)
             sum += expl((long double)logits[i] - largest);
-    return largest + logl(sum);
+    return logl(sum);
 }
 
 reference_row reference_row_of(int64_t vocab, const double *logits, int64_t label) {
     const long double target = (long double)logits[label];
-    const long double others = log_sum_exp_of_others(vocab, logits, label);
-    const long double a = others - target;
+    const long double largest = largest_of_others(vocab, logits, label);
+    const long double rest = log_sum_exp_of_others(vocab, logits, label, largest);
+    const long double maximum = largest > target ? largest : target;
+    const long double a = isinf(largest) ? largest : (largest - target) + rest;
+    const long double above =
+        a > 0 ? (largest - maximum) + rest + softplus(-a) : target - maximum + softplus(a);
     return (reference_row){
         .nll = softplus(a),
-        .lse = a > 0 ? others + softplus(-a) : target + softplus(a),
+        .lse = maximum + above,
         .doubt = sigmoid(a),
+        .maximum = maximum,
+        .above = above,
     };
 }
 
+/* lse in its two parts: huge logits would swallow the small one. */
+static long double probability(const reference_row *row, double logit) {
+    return expl(((long double)logit - row->maximum) - row->above);
+}
+
 long double reference_derivative(const reference_row *row, const double *logits, int64_t label, int64_t i) {
-    return i == label ? -row->doubt : expl((long double)logits[i] - row->lse);
+    return i == label ? -row->doubt : probability(row, logits[i]);
+}
+
+long double reference_capped(double x, double c) {
+    return c > 0 ? (long double)c * tanhl((long double)x / (long double)c) : (long double)x;
+}
+
+/* 1 - tanh^2 = 1 / cosh^2, which does not cancel. */
+long double reference_slope(double x, double c) {
+    if (c == 0)
+        return 1;
+    const long double secant = 1 / coshl((long double)x / (long double)c);
+    return secant * secant;
+}
+
+long double reference_loss(const reference_row *row, reference_options options, int64_t vocab,
+                           const double *z) {
+    const long double e = (long double)options.label_smoothing;
+    const long double zeta = (long double)options.z_loss;
+    long double loss = 0;
+    if (e < 1) /* 0 * inf is not meant */
+        loss += (1 - e) * row->nll;
+    long double distances = 0;
+    for (int64_t i = 0; e > 0 && i < vocab; ++i)
+        distances += (row->maximum - (long double)z[i]) + row->above;
+    return loss + e / (long double)vocab * distances + zeta * row->lse * row->lse;
+}
+
+/* (1 + 2 zeta lse) p - (1 - e) onehot - e / vocab; for the label p - 1 is one term. */
+long double reference_loss_derivative(const reference_row *row, reference_options options, int64_t vocab,
+                                      const double *z, int64_t label, int64_t i) {
+    const long double e = (long double)options.label_smoothing;
+    const long double share = e / (long double)vocab;
+    const long double pull = 2 * (long double)options.z_loss * row->lse;
+    const long double p = probability(row, z[i]);
+    if (i == label)
+        return pull * p + (e - share) - row->doubt;
+    return p + pull * p - share;
 }
 
 size_t reference_size(visatb_dtype dtype) {

@@ -12,13 +12,33 @@
 typedef struct reference_row {
     long double nll;
     long double lse;
-    long double doubt; /* 1 - p(label) */
+    long double doubt;   /* 1 - p(label) */
+    long double maximum; /* of the logits */
+    long double above;   /* lse - maximum */
 } reference_row;
 
 reference_row reference_row_of(int64_t vocab, const double *logits, int64_t label);
 
 /* d nll / d logits[i]. */
 long double reference_derivative(const reference_row *row, const double *logits, int64_t label, int64_t i);
+
+/* z = c tanh(x / c) and dz/dx; x and 1 where c is 0. */
+long double reference_capped(double x, double c);
+long double reference_slope(double x, double c);
+
+/* The options that add to the nll, for logits z that are capped already. */
+typedef struct reference_options {
+    double label_smoothing;
+    double z_loss;
+} reference_options;
+
+/* l = (1 - e) nll + (e / vocab) sum (lse - z_j) + zeta lse^2 */
+long double reference_loss(const reference_row *row, reference_options options, int64_t vocab,
+                           const double *z);
+
+/* d l / d z[i]. */
+long double reference_loss_derivative(const reference_row *row, reference_options options, int64_t vocab,
+                                      const double *z, int64_t label, int64_t i);
 
 size_t reference_size(visatb_dtype dtype);
 

@@ -215,27 +215,84 @@ static void reduction_is_known(void **state) {
            "visatb_vitw_loss: reduction = 2; expected VISATB_REDUCTION_MEAN (0) or VISATB_REDUCTION_SUM (1)");
 }
 
-static void options_of_later_versions_are_not_supported(void **state) {
+static void label_smoothing_is_a_part_of_one(void **state) {
     (void)state;
     call c;
     make(&c);
-    c.args.label_smoothing = 0.1;
-    unsupported(&c, "visatb_vitw_loss: label_smoothing = 0.1; this version has only 0 (off)");
+    c.args.label_smoothing = 1.5;
+    refuse(&c, "visatb_vitw_loss: label_smoothing = 1.5; expected a value in [0, 1]");
+    c.args.label_smoothing = -0.1;
+    refuse(&c, "visatb_vitw_loss: label_smoothing = -0.1; expected a value in [0, 1]");
+    c.args.label_smoothing = (double)NAN;
+    refuse(&c, "visatb_vitw_loss: label_smoothing = nan; expected a value in [0, 1]");
+    c.args.label_smoothing = 1;
+    assert_int_equal(visatb_vitw_loss(&c.args), VISATB_OK);
+}
+
+static void softcap_is_finite_and_positive_or_off(void **state) {
+    (void)state;
+    call c;
     make(&c);
-    c.args.softcap = 30;
-    unsupported(&c, "visatb_vitw_loss: softcap = 30; this version has only 0 (off)");
+    c.args.softcap = -30;
+    refuse(&c, "visatb_vitw_loss: softcap = -30; expected a finite value > 0, or 0 for none");
+    c.args.softcap = (double)INFINITY;
+    refuse(&c, "visatb_vitw_loss: softcap = inf; expected a finite value > 0, or 0 for none");
+    c.args.softcap = (double)NAN;
+    refuse(&c, "visatb_vitw_loss: softcap = nan; expected a finite value > 0, or 0 for none");
+}
+
+static void z_loss_is_finite_and_not_negative(void **state) {
+    (void)state;
+    call c;
     make(&c);
     c.args.z_loss = -1e-4;
-    unsupported(&c, "visatb_vitw_loss: z_loss = -0.0001; this version has only 0 (off)");
-    make(&c);
-    c.args.label_smoothing = (double)NAN;
-    unsupported(&c, "visatb_vitw_loss: label_smoothing = nan; this version has only 0 (off)");
-    make(&c);
-    c.args.softcap = (double)NAN;
-    unsupported(&c, "visatb_vitw_loss: softcap = nan; this version has only 0 (off)");
-    make(&c);
+    refuse(&c, "visatb_vitw_loss: z_loss = -0.0001; expected a finite value >= 0");
+    c.args.z_loss = (double)INFINITY;
+    refuse(&c, "visatb_vitw_loss: z_loss = inf; expected a finite value >= 0");
     c.args.z_loss = (double)NAN;
-    unsupported(&c, "visatb_vitw_loss: z_loss = nan; this version has only 0 (off)");
+    refuse(&c, "visatb_vitw_loss: z_loss = nan; expected a finite value >= 0");
+}
+
+static void threads_are_not_negative(void **state) {
+    (void)state;
+    call c;
+    make(&c);
+    c.args.threads = -1;
+    refuse(&c, "visatb_vitw_loss: threads = -1; expected a value >= 0");
+    c.args.threads = INT32_MIN;
+    refuse(&c, "visatb_vitw_loss: threads = -2147483648; expected a value >= 0");
+    c.args.threads = INT32_MAX;
+    assert_int_equal(visatb_vitw_loss(&c.args), VISATB_OK);
+}
+
+static void cpu_path_is_one_that_there_is(void **state) {
+    (void)state;
+    call c;
+    make(&c);
+    c.args.cpu_path = (visatb_cpu_path)9;
+    refuse(&c, "visatb_vitw_loss: cpu_path = 9; expected a visatb_cpu_path");
+    c.args.cpu_path = (visatb_cpu_path)-1;
+    refuse(&c, "visatb_vitw_loss: cpu_path = -1; expected a visatb_cpu_path");
+}
+
+/* The words for it are those of visatb_cpu_path_taken (test_cpu_paths), but for the name of the function. */
+static void cpu_path_is_one_that_the_cpu_can_run(void **state) {
+    (void)state;
+    for (int path = VISATB_CPU_PORTABLE; path <= VISATB_CPU_AVX512_BF16; ++path) {
+        visatb_cpu_path taken = VISATB_CPU_AUTO;
+        call c;
+        make(&c);
+        c.args.cpu_path = (visatb_cpu_path)path;
+        if (visatb_cpu_path_taken(c.args.cpu_path, &taken) == VISATB_OK) {
+            assert_int_equal(visatb_vitw_loss(&c.args), VISATB_OK);
+            continue;
+        }
+        char message[400];
+        (void)snprintf(message, sizeof message, "visatb_vitw_loss%s", strchr(visatb_last_error(), ':'));
+        unsupported(&c, message);
+        c.args.dtype = VISATB_DTYPE_FLOAT64; /* is computed by another path, but asked of this one */
+        unsupported(&c, message);
+    }
 }
 
 /* ---- pointers ---- */
@@ -469,7 +526,12 @@ int main(void) {
         cmocka_unit_test(matrices_fit_into_memory),
         cmocka_unit_test(dtype_is_set_and_known),
         cmocka_unit_test(reduction_is_known),
-        cmocka_unit_test(options_of_later_versions_are_not_supported),
+        cmocka_unit_test(label_smoothing_is_a_part_of_one),
+        cmocka_unit_test(softcap_is_finite_and_positive_or_off),
+        cmocka_unit_test(z_loss_is_finite_and_not_negative),
+        cmocka_unit_test(threads_are_not_negative),
+        cmocka_unit_test(cpu_path_is_one_that_there_is),
+        cmocka_unit_test(cpu_path_is_one_that_the_cpu_can_run),
         cmocka_unit_test(inputs_and_loss_are_required),
         cmocka_unit_test(without_rows_all_but_the_rows_is_still_checked),
         cmocka_unit_test(matrices_are_aligned_to_their_elements),

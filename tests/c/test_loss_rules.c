@@ -1,5 +1,6 @@
 /* What the loss does with the rows that are easy to get wrong: rows that do not count, do not train, or hold
  * bad logits. */
+#include "cpu_paths.h"
 #include "loss_call.h"
 
 #include <math.h>
@@ -234,5 +235,10 @@ int main(void) {
         cmocka_unit_test(masked_logits_have_no_gradient),
         cmocka_unit_test(masked_label_is_an_infinite_loss_with_a_finite_gradient),
     };
-    return cmocka_run_group_tests_name("rules of the loss", tests, NULL, NULL);
+    int failed = 0;
+    for_each_cpu_path(path) {
+        call_path = path;
+        failed += cmocka_run_group_tests_name("rules of the loss", tests, NULL, NULL);
+    }
+    return failed;
 }

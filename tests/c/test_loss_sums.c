@@ -1,5 +1,6 @@
 /* What the rows add up to: denominators, scales, sums by row and by task; and the many ways to make one call.
  */
+#include "cpu_paths.h"
 #include "loss_call.h"
 
 #include <math.h>
@@ -283,5 +284,10 @@ int main(void) {
         cmocka_unit_test(logits_and_gradient_may_be_columns_of_one_buffer),
         cmocka_unit_test(caller_of_a_later_version_that_uses_nothing_new_is_served),
     };
-    return cmocka_run_group_tests_name("sums of the loss", tests, NULL, NULL);
+    int failed = 0;
+    for_each_cpu_path(path) {
+        call_path = path;
+        failed += cmocka_run_group_tests_name("sums of the loss", tests, NULL, NULL);
+    }
+    return failed;
 }

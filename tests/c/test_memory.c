@@ -7,13 +7,17 @@
 #include "expect.h"
 #include "score_documents.h"
 
+#include <dlfcn.h>
+#include <errno.h>
 #include <jansson.h>
+#include <pthread.h>
 #include <stdbool.h>
 
 /* NOLINTBEGIN(bugprone-reserved-identifier,cert-*,readability-inconsistent-*): these names are glibc's. */
 void *__libc_malloc(size_t size);
 void *__libc_calloc(size_t count, size_t size);
 void *__libc_realloc(void *memory, size_t size);
+void *__libc_memalign(size_t alignment, size_t size);
 void __libc_free(void *memory);
 
 static bool watching;
@@ -44,16 +48,127 @@ void *realloc(void *memory, size_t size) {
     return memory ? __libc_realloc(memory, size) : counted(__libc_realloc(NULL, size));
 }
 
+void *aligned_alloc(size_t alignment, size_t size) {
+    return fails_now() ? NULL : counted(__libc_memalign(alignment, size));
+}
+
 void free(void *memory) {
     if (watching && memory)
         live--;
     __libc_free(memory);
+}
+
+static int threads_to_be_had = 1000;
+
+/* Like the C library's, until there are no threads to be had. */
+int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *),
+                   void *argument) {
+    int (*create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *) = NULL;
+    void *const symbol = dlsym(RTLD_NEXT, "pthread_create");
+    memcpy(&create, &symbol, sizeof create);
+    return threads_to_be_had-- > 0 ? create(thread, attributes, start, argument) : EAGAIN;
 }
 /* NOLINTEND(bugprone-reserved-identifier,cert-*,readability-inconsistent-*) */
 
 static void *jansson_malloc(size_t size) {
     return counted(__libc_malloc(size));
 }
+
+/* ---- the loss ---- */
+
+enum { LOSS_ROWS = 9, LOSS_VOCAB = 40000 };
+
+/* What a call of the loss writes, all in one piece. */
+typedef struct loss_outputs {
+    double loss, numerator, denominator;
+    float row_nll[LOSS_ROWS], row_lse[LOSS_ROWS];
+    double task_nll[2];
+    int64_t task_tokens[2];
+    visatb_report report;
+    float gradient[LOSS_ROWS * LOSS_VOCAB];
+} loss_outputs;
+
+static float loss_logits[LOSS_ROWS * LOSS_VOCAB];
+static loss_outputs loss_written;
+
+static visatb_status compute_loss(void) {
+    static const int64_t labels[LOSS_ROWS] = {0, 1, 2, -100, 4, 5, 6, 39999, 8};
+    static const int32_t task_ids[LOSS_ROWS] = {0, 1, 0, 1, 0, 1, 0, 1, 0};
+    static const float weights[2] = {0.5F, 1.5F};
+    visatb_vitw_loss_args args = VISATB_VITW_LOSS_ARGS_INIT;
+    args.rows = LOSS_ROWS;
+    args.vocab = LOSS_VOCAB;
+    args.tasks = 2;
+    args.dtype = VISATB_DTYPE_FLOAT32;
+    args.softcap = 30; /* takes working memory in every path that ever does */
+    args.threads = 3;
+    args.logits = loss_logits;
+    args.labels = labels;
+    args.task_ids = task_ids;
+    args.task_weights = weights;
+    args.loss = &loss_written.loss;
+    args.numerator = &loss_written.numerator;
+    args.denominator_out = &loss_written.denominator;
+    args.gradient = loss_written.gradient;
+    args.row_nll = loss_written.row_nll;
+    args.row_lse = loss_written.row_lse;
+    args.task_nll = loss_written.task_nll;
+    args.task_tokens = loss_written.task_tokens;
+    args.report = &loss_written.report;
+    return visatb_vitw_loss(&args);
+}
+
+/* One allocation it is, and the C library's own for its threads are none of it. */
+static void loss_without_memory_says_so_and_writes_nothing(void **state) {
+    (void)state;
+    static loss_outputs before;
+    memset(&before, 0xa5, sizeof before);
+    loss_written = before;
+    until_failure = 1;
+    live = 0;
+    watching = true;
+    const visatb_status status = compute_loss();
+    watching = false;
+    assert_int_equal(status, VISATB_ERROR_MEMORY);
+    assert_string_equal(visatb_last_error(), "visatb_vitw_loss: out of memory");
+    assert_int_equal(live, 0);
+    assert_memory_equal(&loss_written, &before, sizeof before);
+}
+
+static void loss_gives_back_what_it_took(void **state) {
+    (void)state;
+    threads_to_be_had = 0; /* what the C library keeps of a thread is not ours */
+    until_failure = 0;
+    live = 0;
+    watching = true;
+    const visatb_status status = compute_loss();
+    watching = false;
+    threads_to_be_had = 1000;
+    assert_int_equal(status, VISATB_OK);
+    assert_int_equal(until_failure, -1);
+    assert_int_equal(live, 0);
+}
+
+static void loss_without_threads_has_the_same_bits(void **state) {
+    (void)state;
+    static loss_outputs with_threads;
+    for (size_t i = 0; i < sizeof loss_logits / sizeof *loss_logits; i++)
+        loss_logits[i] = (float)(i % 1009) / 64;
+    memset(&loss_written, 0, sizeof loss_written);
+    threads_to_be_had = 1000;
+    assert_int_equal(compute_loss(), VISATB_OK);
+    assert_int_equal(threads_to_be_had, 1000 - 2); /* the caller is the third */
+    with_threads = loss_written;
+    for (int available = 0; available < 2; available++) {
+        memset(&loss_written, 0, sizeof loss_written);
+        threads_to_be_had = available;
+        assert_int_equal(compute_loss(), VISATB_OK);
+        assert_memory_equal(&loss_written, &with_threads, sizeof with_threads);
+    }
+    threads_to_be_had = 1000;
+}
+
+/* ---- files and arrays ---- */
 
 static visatb_status weigh(void) {
     visatb_scores *scores = NULL;
@@ -147,6 +262,9 @@ int main(void) {
         cmocka_unit_test(evaluations_survive),
         cmocka_unit_test(weights_files_survive),
         cmocka_unit_test(arrays_survive),
+        cmocka_unit_test(loss_without_memory_says_so_and_writes_nothing),
+        cmocka_unit_test(loss_gives_back_what_it_took),
+        cmocka_unit_test(loss_without_threads_has_the_same_bits),
     };
     json_set_alloc_funcs(jansson_malloc, free);
     return cmocka_run_group_tests(tests, NULL, NULL);

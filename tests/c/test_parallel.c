@@ -1,0 +1,171 @@
+/* How work is shared out among threads: every item once, whoever does it, also where threads cannot be had.
+ */
+#include "common/parallel.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+/* parallel.c is compiled to call this in place of pthread_create. */
+int parallel_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *),
+                            void *argument);
+
+static int threads_to_be_had = 1 << 20;
+static atomic_int threads_asked_for;
+
+int parallel_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *),
+                            void *argument) {
+    if (atomic_fetch_add(&threads_asked_for, 1) >= threads_to_be_had)
+        return EAGAIN;
+    return pthread_create(thread, attributes, start, argument);
+}
+
+enum { MOST_ITEMS = 1000, MOST_WORKERS = 300 };
+
+/* Every item and every worker has its own place, so that a data race is one of the library's. */
+typedef struct record {
+    int64_t count, step;
+    int threads;
+    int times[MOST_ITEMS];
+    atomic_int inside[MOST_WORKERS]; /* how many work under this number right now */
+    atomic_bool wrong;
+    atomic_int pieces;
+} record;
+
+static void work(void *context, int64_t first, int64_t end, int worker) {
+    record *r = context;
+    if (worker < 0 || worker >= r->threads || first < 0 || end <= first || end > r->count ||
+        end - first > r->step || first % r->step != 0) {
+        atomic_store(&r->wrong, true);
+        return;
+    }
+    if (atomic_fetch_add(&r->inside[worker], 1) != 0)
+        atomic_store(&r->wrong, true);
+    for (int64_t i = first; i < end; ++i)
+        r->times[i] += 1;
+    atomic_fetch_add(&r->pieces, 1);
+    atomic_fetch_sub(&r->inside[worker], 1);
+}
+
+static void share_out(int threads, int64_t count, int64_t step) {
+    record *r = calloc(1, sizeof *r);
+    assert_non_null(r);
+    r->count = count;
+    r->step = step;
+    r->threads = threads;
+    atomic_store(&threads_asked_for, 0);
+    parallel_for(threads, count, step, work, r);
+    assert_false(atomic_load(&r->wrong));
+    for (int64_t i = 0; i < MOST_ITEMS; ++i)
+        assert_int_equal(r->times[i], i < count);
+    assert_int_equal(atomic_load(&r->pieces), (count + step - 1) / step);
+    free(r);
+}
+
+static void share_out_in_all_ways(void) {
+    static const int threads[] = {1, 2, 3, 7, 64, 256};
+    static const int64_t counts[] = {0, 1, 2, 5, 16, 33, 999, 1000};
+    static const int64_t steps[] = {1, 2, 7, 16, 1000, 4096};
+    for (size_t t = 0; t < sizeof threads / sizeof *threads; ++t)
+        for (size_t c = 0; c < sizeof counts / sizeof *counts; ++c)
+            for (size_t s = 0; s < sizeof steps / sizeof *steps; ++s)
+                share_out(threads[t], counts[c], steps[s]);
+}
+
+static void every_item_is_done_once_by_one_of_the_workers(void **state) {
+    (void)state;
+    share_out_in_all_ways();
+}
+
+static void threads_that_cannot_be_had_are_done_without(void **state) {
+    (void)state;
+    for (threads_to_be_had = 0; threads_to_be_had < 4; ++threads_to_be_had)
+        share_out_in_all_ways();
+    threads_to_be_had = 1 << 20;
+}
+
+static void no_more_threads_are_started_than_there_are_pieces(void **state) {
+    (void)state;
+    share_out(7, 3, 1);
+    assert_int_equal(atomic_load(&threads_asked_for), 2); /* the caller is one */
+    share_out(7, 33, 16);
+    assert_int_equal(atomic_load(&threads_asked_for), 2);
+    share_out(3, 1000, 1);
+    assert_int_equal(atomic_load(&threads_asked_for), 2);
+    share_out(64, 5, 1000);
+    assert_int_equal(atomic_load(&threads_asked_for), 0);
+    share_out(64, 0, 1);
+    assert_int_equal(atomic_load(&threads_asked_for), 0);
+}
+
+/* Work that ends only when each of the threads is at it. */
+enum { MEETING = 3 };
+
+typedef struct meeting {
+    pthread_mutex_t mutex;
+    pthread_cond_t somebody_came;
+    int there;
+    int workers[MEETING];
+} meeting;
+
+static void meet(void *context, int64_t first, int64_t end, int worker) {
+    meeting *m = context;
+    (void)first;
+    (void)end;
+    pthread_mutex_lock(&m->mutex);
+    m->workers[m->there++] = worker;
+    pthread_cond_broadcast(&m->somebody_came);
+    while (m->there < MEETING)
+        pthread_cond_wait(&m->somebody_came, &m->mutex);
+    pthread_mutex_unlock(&m->mutex);
+}
+
+static void threads_work_at_the_same_time_each_under_its_own_number(void **state) {
+    (void)state;
+    for (int round = 0; round < 3000; ++round) {
+        meeting m = {.mutex = PTHREAD_MUTEX_INITIALIZER, .somebody_came = PTHREAD_COND_INITIALIZER};
+        parallel_for(MEETING, MEETING, 1, meet, &m);
+        assert_int_equal(m.there, MEETING);
+        assert_int_equal(1 << m.workers[0] | 1 << m.workers[1] | 1 << m.workers[2], 7);
+    }
+}
+
+static void number_of_threads_is_what_was_asked_for_or_that_of_the_cpus(void **state) {
+    (void)state;
+    assert_int_equal(parallel_threads(1), 1);
+    assert_int_equal(parallel_threads(7), 7);
+    assert_int_equal(parallel_threads(256), 256);
+    assert_int_equal(parallel_threads(INT32_MAX), 256);
+    cpu_set_t before, one;
+    assert_int_equal(sched_getaffinity(0, sizeof before, &before), 0);
+    const int cpus = CPU_COUNT(&before);
+    assert_int_equal(parallel_threads(0), cpus < 256 ? cpus : 256);
+
+    CPU_ZERO(&one);
+    for (size_t cpu = 0; CPU_COUNT(&one) == 0; ++cpu)
+        if (CPU_ISSET(cpu, &before))
+            CPU_SET(cpu, &one);
+    assert_int_equal(sched_setaffinity(0, sizeof one, &one), 0);
+    assert_int_equal(parallel_threads(0), 1);
+    assert_int_equal(parallel_threads(5), 5);
+    assert_int_equal(sched_setaffinity(0, sizeof before, &before), 0);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_item_is_done_once_by_one_of_the_workers),
+        cmocka_unit_test(threads_that_cannot_be_had_are_done_without),
+        cmocka_unit_test(no_more_threads_are_started_than_there_are_pieces),
+        cmocka_unit_test(threads_work_at_the_same_time_each_under_its_own_number),
+        cmocka_unit_test(number_of_threads_is_what_was_asked_for_or_that_of_the_cpus),
+    };
+    return cmocka_run_group_tests_name("sharing out work", tests, NULL, NULL);
+}
