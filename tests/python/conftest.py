@@ -68,3 +68,30 @@ def command(
         return Run(code, captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture(params=["torch.library", "autograd.Function"])
+def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways into the library: torch.library's, and that of PyTorch before 2.4."""
+    from visatb.torch import ops
+
+    if request.param == "autograd.Function":
+        monkeypatch.setattr(ops, "REGISTERED", False)
+    elif not ops.REGISTERED:
+        pytest.skip("PyTorch before 2.4 has no torch.library.custom_op")
+
+
+@pytest.fixture
+def formed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, ...]]:
+    """Of each call for a linear head, whether it forms the gradients of hidden, weight and bias."""
+    from visatb.torch import linear_ops
+
+    calls = []
+    inner = linear_ops.call_vitw_linear_loss
+
+    def call(*args: Any, gradients: Any) -> Any:
+        calls.append(tuple(gradient is not None for gradient in gradients))
+        return inner(*args, gradients=gradients)
+
+    monkeypatch.setattr(linear_ops, "call_vitw_linear_loss", call)
+    return calls

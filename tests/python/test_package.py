@@ -45,7 +45,10 @@ def test_import_does_not_import_torch():
     assert run.stdout == "False\n"
 
 
-@pytest.mark.parametrize("name", ["vitw_loss", "visatb_vitw_loss", "VITWLoss", "Stats"])
+@pytest.mark.parametrize(
+    "name",
+    ["vitw_loss", "visatb_vitw_loss", "VITWLoss", "vitw_linear_loss", "VITWLinearLoss", "Stats"],
+)
 def test_a_name_that_needs_torch_says_how_to_install_it(name):
     run = python("-c", f"{WITHOUT_TORCH}visatb.{name}")
     assert run.stderr.splitlines()[-1] == (
@@ -102,7 +105,7 @@ def test_the_diagnosis_names_versions_paths_and_build():
     lines = dict(re.findall(r"^ *([\w ]+): +(.+)$", run.stdout, re.MULTILINE))
     assert lines["visatb"].startswith(f"{visatb.__version__}, ")
     assert lines["libvisatb"].startswith(f"{visatb.__version__}, ")
-    assert {"compiler", "json", "cpu loss", "cuda", "numpy", "torch"} <= lines.keys()
+    assert {"compiler", "json", "cpu loss", "blas", "cuda", "numpy", "torch"} <= lines.keys()
 
 
 def test_the_diagnosis_escapes_what_its_encoding_lacks():
@@ -149,10 +152,40 @@ def test_the_diagnosis_says_what_a_missing_torch_costs_and_how_to_mend_it():
     assert run.returncode == 0
     assert run.stdout.endswith(
         "torch:        not installed\n"
-        "              without it: vitw_loss and VITWLoss do not work; weights and the command "
-        "visatb do\n"
+        "              without it: the losses do not work; weights and the command visatb do\n"
         "              to mend it: pip install 'torch>=2.1'\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("blas", "mended"),
+    [
+        ("OpenBLAS 0.3.30", False),
+        ("plain avx2 (no BLAS found)", True),
+        ("plain avx512 (OpenBLAS 0.3.30 takes this CPU for a Haswell)", False),
+        ("plain avx2 (VISATB_BLAS=none)", False),
+        ("plain (built without BLAS)", False),
+    ],
+)
+def test_the_diagnosis_says_what_a_missing_blas_costs_and_how_to_mend_it(
+    blas, mended, monkeypatch, capsys
+):
+    from visatb import __main__ as diagnosis
+    from visatb import _lib
+
+    info = {**_lib.build_info(), "blas": blas}
+    monkeypatch.setattr(_lib, "build_info", lambda: info)
+    monkeypatch.setattr(sys, "argv", ["visatb"])
+    assert diagnosis.main() == 0
+    remedy = (
+        "              without it: vitw_linear_loss works, with products of our own, which are "
+        "slower\n"
+        "              to mend it: pip install scipy-openblas32\n"
+    )
+    out = capsys.readouterr().out
+    line = f"  blas:       {blas}\n"
+    assert line in out
+    assert (remedy in out) == (line + remedy in out) == mended
 
 
 def test_a_library_that_cannot_be_loaded_is_exit_code_1():

@@ -27,6 +27,8 @@ STRUCT_INITIALISERS = {
     "visatb_layout": (r"VISATB_LAYOUT\(n\)", {"units": 7}),
     "visatb_balance_options": ("VISATB_BALANCE_OPTIONS_INIT", {}),
     "visatb_vitw_loss_args": ("VISATB_VITW_LOSS_ARGS_INIT", {}),
+    "visatb_vitw_linear_loss_args": ("VISATB_VITW_LINEAR_LOSS_ARGS_INIT", {}),
+    "visatb_linear_plan": ("VISATB_LINEAR_PLAN_INIT", {}),
 }
 
 
@@ -157,7 +159,9 @@ def test_no_enum_is_missing_on_either_side() -> None:
 
 @pytest.mark.parametrize("name", _lib.ENUMS)
 def test_an_enum_has_the_values_of_the_header(name: str) -> None:
-    prefix = "" if name == "visatb_status" else name.removesuffix("_code").removeprefix("visatb_")
+    # Constants of a status have no prefix of their own, and two enums a shorter one.
+    short = {"visatb_status": "", "visatb_report_code": "report", "visatb_cpu_path": "cpu"}
+    prefix = short.get(name, name.removeprefix("visatb_"))
     header = {
         re.sub(rf"^VISATB_({prefix.upper()}_)?", "", value): number
         for value, number in FFI.typeof(name).relements.items()

@@ -32,6 +32,8 @@ def test_the_python_code_runs(readme, examples, folder):
         "logits": torch.randn(2, 5, 11, requires_grad=True),
         "labels": torch.randint(0, 11, (2, 5)),
         "task_ids": torch.tensor([0, 3]),
+        "hidden": torch.randn(2, 5, 8, requires_grad=True),
+        "head": torch.nn.Linear(8, 11),
     }
     exec(compile(code, str(readme), "exec"), names)  # noqa: S102 - our own file
     assert names["loss"].isfinite()

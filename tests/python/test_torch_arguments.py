@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,7 +85,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     (
         "labels elsewhere",
         {"labels": BATCH.labels.to("meta")},
-        "labels is on device 'meta'; expected that of the logits, 'cpu'",
+        "labels is on device 'meta'; expected that of logits, 'cpu'",
     ),
     (
         "shift of rows",
@@ -266,10 +269,19 @@ def test_what_the_library_finds_in_the_data_is_raised_with_its_message(case: str
         call(**{"logits": leaf, **wrong()})
 
 
-@pytest.mark.parametrize("option", ["label_smoothing", "softcap", "z_loss"])
-def test_an_option_that_is_not_built_says_so(option: str) -> None:
-    with pytest.raises(UnsupportedError, match=f"^{option} = 0.5; "):
-        call(**{option: 0.5})
+@pytest.mark.parametrize(
+    ("option", "value", "right"),
+    [
+        ("label_smoothing", 1.5, r"expected a value in \[0, 1\]"),
+        ("label_smoothing", float("nan"), r"expected a value in \[0, 1\]"),
+        ("softcap", -30.0, "expected a finite value > 0, or 0 for none"),
+        ("softcap", float("inf"), "expected a finite value > 0, or 0 for none"),
+        ("z_loss", -1e-4, "expected a finite value >= 0"),
+    ],
+)
+def test_an_option_out_of_its_range_is_refused(option: str, value: float, right: str) -> None:
+    with pytest.raises(ArgumentError, match=f"^{option} = {value:g}; {right}$"):
+        call(**{option: value})
 
 
 def test_softcap_of_none_and_0_are_both_off() -> None:
@@ -337,3 +349,21 @@ def test_a_weights_file_that_is_wrong_is_named_with_its_path(text: str, tmp_path
     path.write_text(text, encoding="latin-1")
     with pytest.raises(DataError, match=f"^{re.escape(str(path))}: "):
         call(task_weights=str(path))
+
+
+def test_a_path_that_no_cpu_has_is_refused_where_the_environment_names_it() -> None:
+    code = (
+        "import torch, visatb; rows = torch.zeros(1, dtype=torch.int64); "
+        "visatb.vitw_loss(torch.zeros(1, 2), rows, rows, [1.0])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "VISATB_CPU": "abacus"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.stderr.splitlines()[-1] == (
+        "visatb._errors.UnsupportedError: the environment says VISATB_CPU=abacus; expected "
+        "portable, avx2, avx512 or avx512_bf16, or no such variable"
+    )

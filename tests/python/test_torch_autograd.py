@@ -9,38 +9,12 @@ import pytest
 
 torch = pytest.importorskip("torch", minversion="2.1", reason="PyTorch 2.1 or newer is needed")
 
-from reference import assert_gradient, make_batch, reference  # noqa: E402
-from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
+from reference import LargestTensor, assert_gradient, make_batch, reference  # noqa: E402
 
 from visatb import ArgumentError, Error, UnsupportedError  # noqa: E402
-from visatb.torch import VITWLoss, ops, vitw_loss  # noqa: E402
-
-
-@pytest.fixture(params=["torch.library", "autograd.Function"])
-def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways into the library: torch.library's, and that of PyTorch before 2.4."""
-    if request.param == "autograd.Function":
-        monkeypatch.setattr(ops, "REGISTERED", False)
-    elif not ops.REGISTERED:
-        pytest.skip("PyTorch before 2.4 has no torch.library.custom_op")
-
+from visatb.torch import VITWLoss, vitw_loss  # noqa: E402
 
 both_paths = pytest.mark.usefixtures("path")
-
-
-class LargestTensor(TorchDispatchMode):
-    """Watches what operators make: `elements` is the size of the largest new tensor."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.elements = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        inputs = {arg.data_ptr() for arg in args if isinstance(arg, torch.Tensor)}
-        if isinstance(result, torch.Tensor) and result.data_ptr() not in inputs:
-            self.elements = max(self.elements, result.numel())
-        return result
 
 
 # --- derivatives ----------------------------------------------------------------------------------

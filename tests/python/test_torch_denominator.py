@@ -99,7 +99,7 @@ def test_wrong_task_ids_are_named(task_ids: Any, shift: bool, message: str) -> N
         ),
         (
             {"labels": BATCH.labels.to("meta")},
-            "task_ids is on device 'cpu'; expected that of the labels, 'meta'",
+            "task_ids is on device 'cpu'; expected that of labels, 'meta'",
         ),
         (
             {"labels": BATCH.labels.flatten(), "task_ids": BY_TOKEN.flatten(), "shift": True},

@@ -1,4 +1,4 @@
-"""The training step of docs/loss.md gives the gradient of the whole step."""
+"""The code of docs/loss.md does what it is shown for."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ DISTRIBUTED = pytest.mark.skipif(
 )
 
 
-def recipe() -> Any:
-    """train_step of the document, with its criterion."""
+def recipe(name: str = "train_step") -> Any:
+    """The function `name` of the document, with its criterion."""
     text = (ROOT / "docs/loss.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    blocks = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    (code,) = (block for block in blocks if f"def {name}(" in block)
     names: dict[str, Any] = {}
     exec(compile(code, "docs/loss.md", "exec"), names)  # noqa: S102 - our own file
-    return names["train_step"], names["criterion"]
+    return names[name], names["criterion"]
 
 
 def batches_of(seed: int) -> list[tuple[Any, Any, Any]]:
@@ -77,6 +78,15 @@ def test_micro_batches_add_up_to_the_step(weights_json: Path) -> None:
     optimizer = KeepGradients(model.parameters())
     train_step(model, optimizer, batches_of(0))
     torch.testing.assert_close(optimizer.kept[0], expected_gradient(criterion, batches_of(0)))
+
+
+def test_the_loss_of_a_linear_head_is_that_of_its_logits(weights_json: Path) -> None:
+    loss_of, criterion = recipe("loss_of")
+    model, head = torch.nn.Linear(11, 7), torch.nn.Linear(7, 11)
+    inputs, labels, task_ids = (torch.cat(parts) for parts in zip(*batches_of(0), strict=True))
+    found = loss_of(model, head, inputs, labels, task_ids)
+    plain = visatb.VITWLoss(criterion.task_weights, shift=True)
+    torch.testing.assert_close(found, plain(head(model(inputs)), labels, task_ids))
 
 
 def work(rank: int, folder: str, store: str) -> None:

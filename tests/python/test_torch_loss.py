@@ -10,18 +10,12 @@ torch = pytest.importorskip("torch", minversion="2.1", reason="PyTorch 2.1 or ne
 
 from reference import assert_gradient, loss_and_gradient, make_batch, reference  # noqa: E402
 
-from visatb.torch import ops, visatb_vitw_loss, vitw_loss  # noqa: E402
+from visatb.torch import visatb_vitw_loss, vitw_loss  # noqa: E402
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
 
 
-@pytest.fixture(params=["torch.library", "autograd.Function"], autouse=True)
-def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways into the library: torch.library's, and that of PyTorch before 2.4."""
-    if request.param == "autograd.Function":
-        monkeypatch.setattr(ops, "REGISTERED", False)
-    elif not ops.REGISTERED:
-        pytest.skip("PyTorch before 2.4 has no torch.library.custom_op")
+pytestmark = pytest.mark.usefixtures("path")
 
 
 @pytest.mark.parametrize("inplace", [False, True])

@@ -1,4 +1,4 @@
-"""VITWLoss keeps lambda where nothing casts it, and the options of vitw_loss."""
+"""VITWLoss and VITWLinearLoss keep lambda where nothing casts it, and their functions' options."""
 
 from __future__ import annotations
 
@@ -13,11 +13,19 @@ import pytest
 
 torch = pytest.importorskip("torch", minversion="2.1", reason="PyTorch 2.1 or newer is needed")
 
-from reference import make_batch  # noqa: E402
+from reference import make_batch, make_linear_batch  # noqa: E402
 
 import visatb  # noqa: E402
 from visatb import ArgumentError, DataError  # noqa: E402
-from visatb.torch import Stats, VITWLoss, ops, vitw_denominator, vitw_loss  # noqa: E402
+from visatb.torch import (  # noqa: E402
+    Stats,
+    VITWLinearLoss,
+    VITWLoss,
+    ops,
+    vitw_denominator,
+    vitw_linear_loss,
+    vitw_loss,
+)
 from visatb.torch._require import require_torch  # noqa: E402
 
 VECTORS = Path(__file__).parents[1] / "vectors"
@@ -38,12 +46,21 @@ def test_the_module_gives_the_loss_of_the_function() -> None:
     assert torch.equal(VITWLoss(LAMBDA)(*batch[:3]), vitw_loss(*batch[:3], LAMBDA))
 
 
-def test_the_module_has_every_option_of_the_function_with_the_same_default() -> None:
-    def options(function: Any) -> dict[str, Any]:
-        parameters = inspect.signature(function).parameters.values()
-        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+def options_of(function: Any) -> dict[str, Any]:
+    """Its keywords, with their defaults."""
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
-    assert options(VITWLoss) == {"tasks": None, **options(vitw_loss)}
+
+def test_the_module_has_every_option_of_the_function_with_the_same_default() -> None:
+    assert options_of(VITWLoss) == {"tasks": None, **options_of(vitw_loss)}
+
+
+def test_the_module_of_a_head_has_every_option_either_when_made_or_when_called() -> None:
+    made, called = options_of(VITWLinearLoss), options_of(VITWLinearLoss.forward)
+    assert made.keys() & called.keys() == {"denominator", "grad_scale"}
+    assert called.keys() - made.keys() == {"bias", "max_valid_rows"}
+    assert {**made, **called} == {"tasks": None, **options_of(vitw_linear_loss)}
 
 
 @pytest.mark.parametrize(
@@ -62,6 +79,31 @@ def test_an_option_reaches_the_function(options: dict[str, Any]) -> None:
     labels = batch.labels.clamp(min=0)
     found = VITWLoss(LAMBDA, **options)(batch.logits, labels, batch.task_ids)
     expected = vitw_loss(batch.logits, labels, batch.task_ids, LAMBDA, **options)
+    for ours, theirs in zip(flat(found), flat(expected), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"shift": True},
+        {"reduction": "sum"},
+        {"denominator": 9.0},
+        {"ignore_index": 3},
+        {"label_smoothing": 0.1},
+        {"softcap": 5.0},
+        {"z_loss": 0.01},
+        {"return_stats": True},
+        {"chunk_bytes": 2**20},
+    ],
+    ids=str,
+)
+def test_an_option_reaches_the_function_of_a_head(options: dict[str, Any]) -> None:
+    hidden, weight, bias, labels, task_ids, _ = make_linear_batch()
+    terms = (labels.clamp(min=0), task_ids)
+    module = VITWLinearLoss(LAMBDA, **options)
+    found = module(hidden, weight, *terms, bias=bias, max_valid_rows=18)
+    expected = vitw_linear_loss(hidden, weight, *terms, LAMBDA, bias=bias, **options)
     for ours, theirs in zip(flat(found), flat(expected), strict=True):
         assert torch.equal(ours, theirs)
 
@@ -93,16 +135,31 @@ def test_statistics_come_by_name() -> None:
     assert loss.shape == ()
 
 
+def test_a_call_for_a_head_gives_its_own_too() -> None:
+    batch = make_linear_batch()
+    loss = VITWLinearLoss(LAMBDA, denominator=3.0)
+    arguments = (*batch[:2], *batch.terms[:2])
+    expected = vitw_linear_loss(*arguments, LAMBDA, denominator=5.0)
+    assert torch.equal(loss(*arguments, denominator=5.0), expected)
+    for name in ("grad_scale", "max_valid_rows"):
+        with pytest.raises(ArgumentError, match=f"^{name}"):
+            loss(*arguments, **{name: 0})
+    found = loss.denominator_of(*batch.terms[:2])
+    assert torch.equal(found, vitw_denominator(*batch.terms[:2], LAMBDA))
+
+
+@pytest.mark.parametrize("module", [VITWLoss, VITWLinearLoss])
 @pytest.mark.parametrize("cast", ["to", "bfloat16", "half", "double"])
-def test_a_cast_of_the_module_leaves_lambda_in_fp32(cast: str) -> None:
-    model = torch.nn.Sequential(VITWLoss(LAMBDA))
+def test_a_cast_of_the_module_leaves_lambda_in_fp32(cast: str, module: Any) -> None:
+    model = torch.nn.Sequential(module(LAMBDA))
     model.to(torch.bfloat16) if cast == "to" else getattr(model, cast)()
     assert model[0].task_weights.dtype == torch.float32
     assert torch.equal(model[0].task_weights, LAMBDA)
 
 
-def test_lambda_is_neither_parameter_nor_buffer_nor_state() -> None:
-    loss = VITWLoss(LAMBDA)
+@pytest.mark.parametrize("module", [VITWLoss, VITWLinearLoss])
+def test_lambda_is_neither_parameter_nor_buffer_nor_state(module: Any) -> None:
+    loss = module(LAMBDA)
     assert not list(loss.parameters())
     assert not list(loss.buffers())
     assert not loss.state_dict()
@@ -219,6 +276,18 @@ def test_a_parameter_is_refused_when_the_module_is_made_and_later() -> None:
 
 
 @pytest.mark.skipif(not ops.REGISTERED, reason="PyTorch before 2.4 has no operators to compile")
+def test_a_module_of_a_head_made_from_a_file_compiles_without_a_graph_break(
+    weights_json: Path,
+) -> None:
+    batch = make_linear_batch()
+    loss = VITWLinearLoss(weights_json, shift=True)
+    torch._dynamo.reset()
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    arguments = (*batch[:2], *batch.terms[:2])
+    assert torch.equal(compiled(*arguments), loss(*arguments))
+
+
+@pytest.mark.skipif(not ops.REGISTERED, reason="PyTorch before 2.4 has no operators to compile")
 def test_a_module_made_from_a_file_compiles_without_a_graph_break(weights_json: Path) -> None:
     batch = make_batch()
     loss = VITWLoss(weights_json, shift=True)
@@ -237,12 +306,18 @@ def test_the_module_shows_its_weights() -> None:
         "VITWLoss(task_weights=[1.0, 0.5], ignore_index=-100, reduction='mean', shift=False, "
         "inplace=False)"
     )
+    assert repr(VITWLinearLoss([1.0, 0.5], softcap=30.0)) == (
+        "VITWLinearLoss(task_weights=[1.0, 0.5], ignore_index=-100, reduction='mean', "
+        "shift=False, softcap=30.0, chunk_bytes=None)"
+    )
 
 
 def test_the_package_exports_the_loss_without_importing_it_first() -> None:
     assert visatb.vitw_loss is vitw_loss
     assert visatb.visatb_vitw_loss is vitw_loss
     assert visatb.VITWLoss is VITWLoss
+    assert visatb.vitw_linear_loss is vitw_linear_loss
+    assert visatb.VITWLinearLoss is VITWLinearLoss
     assert visatb.vitw_denominator is vitw_denominator
     assert "vitw_denominator" in dir(visatb)
     assert visatb.Stats is Stats

@@ -2,7 +2,8 @@
 
 Scores to weights (NumPy only): `compute_weights`, `load_weights`, `evaluate`, and the mathematics
 on arrays in `visatb.balance`. The loss (needs PyTorch, imported when first used): `vitw_loss`,
-`VITWLoss`, `vitw_denominator`. `python -m visatb` says what is installed and what is missing.
+`VITWLoss`, `vitw_linear_loss`, `VITWLinearLoss`, `vitw_denominator`. `python -m visatb` says what
+is installed and what is missing.
 """
 
 from __future__ import annotations
@@ -34,9 +35,11 @@ from .template import score_template
 
 if TYPE_CHECKING:
     from .torch import Stats as Stats
+    from .torch import VITWLinearLoss as VITWLinearLoss
     from .torch import VITWLoss as VITWLoss
     from .torch import visatb_vitw_loss as visatb_vitw_loss
     from .torch import vitw_denominator as vitw_denominator
+    from .torch import vitw_linear_loss as vitw_linear_loss
     from .torch import vitw_loss as vitw_loss
 
 # Without the names that need PyTorch, so that `import *` works without it too.
@@ -64,7 +67,17 @@ __all__ = [
     "softmax_weights",
 ]
 
-_FROM_TORCH = frozenset({"Stats", "VITWLoss", "visatb_vitw_loss", "vitw_denominator", "vitw_loss"})
+_FROM_TORCH = frozenset(
+    {
+        "Stats",
+        "VITWLinearLoss",
+        "VITWLoss",
+        "visatb_vitw_loss",
+        "vitw_denominator",
+        "vitw_linear_loss",
+        "vitw_loss",
+    }
+)
 
 
 def __getattr__(name: str) -> object:

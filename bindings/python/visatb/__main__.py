@@ -21,8 +21,12 @@ _WITHOUT_JSON = (
     "apt install libjansson-dev (Fedora: jansson-devel), then in the source tree "
     "pip install --force-reinstall ./bindings/python",
 )
+_WITHOUT_BLAS = (
+    "vitw_linear_loss works, with products of our own, which are slower",
+    "pip install scipy-openblas32",
+)
 _WITHOUT_TORCH = (
-    "vitw_loss and VITWLoss do not work; weights and the command visatb do",
+    "the losses do not work; weights and the command visatb do",
     "pip install 'torch>=2.1'",
 )
 
@@ -53,7 +57,7 @@ def _diagnose() -> int:
     if torch is None:
         _mend(*_WITHOUT_TORCH)
     elif tuple(int(part) for part in torch.split(".")[:2]) < (2, 1):
-        _mend("it is older than 2.1, so vitw_loss and VITWLoss do not work", _WITHOUT_TORCH[1])
+        _mend("it is older than 2.1, so the losses do not work", _WITHOUT_TORCH[1])
     return 0 if loaded else 1
 
 
@@ -66,8 +70,11 @@ def _library() -> bool:
     _say("libvisatb", f"{info.pop('version', 'unknown')}, {path}")
     for key, value in info.items():
         _say(f"  {key}", value)
-    if info.get("json") == "no":
-        _mend(*_WITHOUT_JSON)
+        if key == "json" and value == "no":
+            _mend(*_WITHOUT_JSON)
+        # Whoever chose to have none needs no remedy.
+        if key == "blas" and "no BLAS found" in value:
+            _mend(*_WITHOUT_BLAS)
     return True
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import importlib.util
 import os
 import re
 import sys
@@ -33,6 +34,7 @@ from ._errors import ArgumentError, DataError, Error, FileError, LibraryError, U
 from ._version import __version__
 
 ENVIRONMENT = "VISATB_LIBRARY"
+BLAS_ENVIRONMENT = "VISATB_BLAS"  # libvisatb reads it when it first multiplies
 FILE_NAME = "libvisatb.so"
 SONAME = f"{FILE_NAME}.{'.'.join(__version__.split('.')[:2])}"  # 0.x: the minor version counts
 
@@ -82,12 +84,23 @@ class ReportCode(IntEnum):
     LOGITS = 1
 
 
+class CpuPath(IntEnum):
+    """visatb_cpu_path."""
+
+    AUTO = 0
+    PORTABLE = 1
+    AVX2 = 2
+    AVX512 = 3
+    AVX512_BF16 = 4
+
+
 ENUMS: dict[str, type[IntEnum]] = {
     "visatb_status": Status,
     "visatb_form": Form,
     "visatb_dtype": Dtype,
     "visatb_reduction": Reduction,
     "visatb_report_code": ReportCode,
+    "visatb_cpu_path": CpuPath,
 }
 
 ALLOW_NEGATIVE_DENOMINATOR = 1
@@ -192,6 +205,8 @@ class VitwLossArgs(_Arguments):
         ("label_smoothing", c_double),
         ("softcap", c_double),
         ("z_loss", c_double),
+        ("threads", c_int32),
+        ("cpu_path", c_int),
         ("loss", POINTER(c_double)),
         ("numerator", POINTER(c_double)),
         ("denominator_out", POINTER(c_double)),
@@ -208,6 +223,70 @@ class VitwLossArgs(_Arguments):
         super().__init__(**{"ignore_index": -100, **values})
 
 
+class VitwLinearLossArgs(_Arguments):
+    """visatb_vitw_linear_loss_args."""
+
+    _fields_ = [
+        ("size", c_size_t),
+        ("rows", c_int64),
+        ("hidden_size", c_int64),
+        ("vocab", c_int64),
+        ("tasks", c_int64),
+        ("hidden", c_void_p),
+        ("hidden_stride", c_int64),
+        ("weight", c_void_p),
+        ("weight_stride", c_int64),
+        ("bias", c_void_p),
+        ("dtype", c_int),
+        ("reduction", c_int),
+        ("labels", POINTER(c_int64)),
+        ("task_ids", POINTER(c_int32)),
+        ("task_weights", POINTER(c_float)),
+        ("ignore_index", c_int64),
+        ("denominator", POINTER(c_double)),
+        ("grad_scale", POINTER(c_float)),
+        ("label_smoothing", c_double),
+        ("softcap", c_double),
+        ("z_loss", c_double),
+        ("threads", c_int32),
+        ("cpu_path", c_int),
+        ("max_valid_rows", c_int64),
+        ("chunk_bytes", c_size_t),
+        ("workspace", c_void_p),
+        ("workspace_bytes", c_size_t),
+        ("loss", POINTER(c_double)),
+        ("numerator", POINTER(c_double)),
+        ("denominator_out", POINTER(c_double)),
+        ("hidden_gradient", c_void_p),
+        ("hidden_gradient_stride", c_int64),
+        ("weight_gradient", c_void_p),
+        ("bias_gradient", c_void_p),
+        ("accumulate", c_int32),
+        ("reserved", c_int32),
+        ("row_nll", POINTER(c_float)),
+        ("row_lse", POINTER(c_float)),
+        ("task_nll", POINTER(c_double)),
+        ("task_tokens", POINTER(c_int64)),
+        ("report", POINTER(Report)),
+    ]
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**{"ignore_index": -100, **values})
+
+
+class LinearPlan(_Arguments):
+    """visatb_linear_plan."""
+
+    _fields_ = [
+        ("size", c_size_t),
+        ("workspace_bytes", c_size_t),
+        ("chunk_rows", c_int64),
+        ("chunks", c_int64),
+        ("product", c_char_p),
+        ("cpu_path", c_int),
+    ]
+
+
 STRUCTS: dict[str, type[ctypes.Structure]] = {
     "visatb_scores": Scores,
     "visatb_weights": Weights,
@@ -217,6 +296,8 @@ STRUCTS: dict[str, type[ctypes.Structure]] = {
     "visatb_balance_options": BalanceOptions,
     "visatb_report": Report,
     "visatb_vitw_loss_args": VitwLossArgs,
+    "visatb_vitw_linear_loss_args": VitwLinearLossArgs,
+    "visatb_linear_plan": LinearPlan,
 }
 
 # --- functions ------------------------------------------------------------------------------------
@@ -263,11 +344,14 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     ),
     "visatb_improvement": (c_int, (c_size_t, _DOUBLES, _DOUBLES, _BYTES, _DOUBLES)),
     "visatb_improvement_summary": (c_int, (c_size_t, _DOUBLES, _DOUBLES, _DOUBLES)),
+    "visatb_cpu_path_name": (c_char_p, (c_int,)),
+    "visatb_cpu_path_taken": (c_int, (c_int, POINTER(c_int))),
     "visatb_vitw_loss": (c_int, (POINTER(VitwLossArgs),)),
+    "visatb_vitw_linear_loss_plan": (c_int, (POINTER(VitwLinearLossArgs), POINTER(LinearPlan))),
+    "visatb_vitw_linear_loss": (c_int, (POINTER(VitwLinearLossArgs),)),
 }
 
 # --- finding and opening --------------------------------------------------------------------------
-
 
 _INSTALL = "pip install --force-reinstall ./bindings/python"
 _MISSING = re.compile(
@@ -339,12 +423,26 @@ def _require_version(opened: ctypes.CDLL) -> None:
         )
 
 
+def _offer_blas() -> None:
+    """Names the OpenBLAS of the package scipy-openblas32, unless the user has named another."""
+    if BLAS_ENVIRONMENT in os.environ:
+        return
+    # Looked up and not imported, which costs nothing and runs nobody's code.
+    found = importlib.util.find_spec("scipy_openblas32")
+    for folder in (found and found.submodule_search_locations) or ():
+        path = Path(folder) / "lib" / "libscipy_openblas.so"
+        if path.exists():
+            os.environ[BLAS_ENVIRONMENT] = str(path)
+            return
+
+
 @functools.cache
 def library() -> ctypes.CDLL:
     """libvisatb, opened at the first call, with every function's types set.
 
     Errors: LibraryError (not found, cannot be opened, another version).
     """
+    _offer_blas()
     opened = _open()
     _require_version(opened)
     for name, (result, arguments) in PROTOTYPES.items():

@@ -1,11 +1,14 @@
 """The VITW loss for PyTorch 2.1 and newer.
 
-    vitw_loss(logits, labels, task_ids, task_weights)    a function
-    VITWLoss(task_weights)                               the same as a module
-    vitw_denominator(labels, task_ids, task_weights)     its denominator, to be added up for a step
+    vitw_loss(logits, labels, task_ids, task_weights)                  a function
+    VITWLoss(task_weights)                                             the same as a module
+    vitw_linear_loss(hidden, weight, labels, task_ids, task_weights)   for a linear head, without
+    VITWLinearLoss(task_weights)                                       ever having all its logits
+    vitw_denominator(labels, task_ids, task_weights)                   the denominator of either,
+                                                                       to be added up for a step
 
-The operators are `torch.ops.visatb.vitw_loss` and `torch.ops.visatb.vitw_loss_inplace`, from
-PyTorch 2.4 on; `torch.compile` takes the first without a graph break.
+The operators are vitw_loss, vitw_loss_inplace and vitw_linear_loss in `torch.ops.visatb`, from
+PyTorch 2.4 on; `torch.compile` takes all but the one in place without a graph break.
 """
 
 from __future__ import annotations
@@ -15,7 +18,17 @@ from ._require import require_torch
 require_torch()
 
 from .denominator import vitw_denominator  # noqa: E402
-from .function import Stats, visatb_vitw_loss, vitw_loss  # noqa: E402
-from .module import VITWLoss  # noqa: E402
+from .function import visatb_vitw_loss, vitw_loss  # noqa: E402
+from .linear import vitw_linear_loss  # noqa: E402
+from .module import VITWLinearLoss, VITWLoss  # noqa: E402
+from .stats import Stats  # noqa: E402
 
-__all__ = ["Stats", "VITWLoss", "visatb_vitw_loss", "vitw_denominator", "vitw_loss"]
+__all__ = [
+    "Stats",
+    "VITWLinearLoss",
+    "VITWLoss",
+    "visatb_vitw_loss",
+    "vitw_denominator",
+    "vitw_linear_loss",
+    "vitw_loss",
+]

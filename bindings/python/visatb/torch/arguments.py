@@ -10,35 +10,73 @@ from torch import Tensor
 
 from .._errors import ArgumentError, UnsupportedError
 from . import ops
-from .call import DTYPES, REDUCTIONS, has_plain_rows
-from .rows import shape_of
+from .call import DTYPES, REDUCTIONS, with_plain_rows
+from .rows import Tokens, prepare_rows, shape_of
+from .task_weights import TaskWeights, prepare_task_weights
+from .terms import Terms
 
 Scalar = float | Tensor
 
 
-def prepare_logits(logits: Tensor) -> Tensor:
-    """The logits as [rows, vocab]: a view where the rows are evenly strided, else a copy."""
-    if not isinstance(logits, Tensor):
-        raise ArgumentError(f"logits is a {type(logits).__name__}; expected a tensor")
-    if logits.device.type != "cpu":
+def prepare_tokens(tokens: Tokens, width: str) -> Tensor:
+    """The tokens as [rows, width]: a view where the rows are evenly strided, else a copy."""
+    name, tensor = tokens
+    require_floats(name, tensor)
+    if tensor.device.type != "cpu":
         raise UnsupportedError(
-            f"logits is on device {str(logits.device)!r}; expected 'cpu', for this version "
-            "computes nowhere else (logits.cpu() moves them, if that is meant)"
+            f"{name} is on device {str(tensor.device)!r}; expected 'cpu', for this version "
+            f"computes nowhere else ({name}.cpu() moves them, if that is meant)"
         )
-    if logits.dtype not in DTYPES:
+    if tensor.dim() not in (2, 3) or not tensor.shape[-1]:
         raise ArgumentError(
-            f"logits is {logits.dtype}; expected float32, bfloat16, float16 or float64"
+            f"{name} has shape {shape_of(tensor)}; expected (rows, {width}) or "
+            f"(batch, seq, {width}), with {width} >= 1"
         )
-    if logits.dim() not in (2, 3) or not logits.shape[-1]:
-        raise ArgumentError(
-            f"logits has shape {shape_of(logits)}; expected (rows, vocab) or (batch, seq, vocab), "
-            "with vocab >= 1"
-        )
-    if logits.dim() == 2:
-        return logits
-    batch, seq, vocab = logits.shape
+    if tensor.dim() == 2:
+        return tensor
+    batch, seq, last = tensor.shape
     # A size of -1 would be ambiguous with no rows.
-    return logits.reshape(batch * seq, vocab)
+    return tensor.reshape(batch * seq, last)
+
+
+def require_floats(name: str, tensor: Tensor) -> None:
+    """Raises ArgumentError for what is no tensor of a type that the loss computes with."""
+    if not isinstance(tensor, Tensor):
+        raise ArgumentError(f"{name} is a {type(tensor).__name__}; expected a tensor")
+    if tensor.dtype not in DTYPES:
+        raise ArgumentError(
+            f"{name} is {tensor.dtype}; expected float32, bfloat16, float16 or float64"
+        )
+
+
+def prepare_terms(
+    tokens: Tokens,
+    labels: Tensor,
+    task_ids: Tensor,
+    task_weights: TaskWeights,
+    *,
+    ignore_index: int,
+    denominator: Scalar | None,
+    reduction: str,
+    shift: bool,
+    label_smoothing: float,
+    softcap: float | None,
+    z_loss: float,
+    grad_scale: Scalar | None,
+) -> Terms:
+    """Rows, weights and options as the operators take them; their ranges, the library knows."""
+    row_labels, row_tasks = prepare_rows(tokens, labels, task_ids, ignore_index, shift)
+    device = tokens.tensor.device
+    return Terms(
+        row_labels,
+        row_tasks,
+        prepare_task_weights(task_weights, device),
+        prepare_scalar("denominator", denominator, device, torch.float64),
+        prepare_scalar("grad_scale", grad_scale, device, torch.float32),
+        prepare_ignore_index(ignore_index),
+        _prepare_reduction(reduction, has_denominator=denominator is not None),
+        *_prepare_options(label_smoothing, softcap, z_loss),
+    )
 
 
 def prepare_ignore_index(ignore_index: int) -> int:
@@ -48,17 +86,19 @@ def prepare_ignore_index(ignore_index: int) -> int:
     return int(ignore_index)
 
 
-def prepare_options(
-    ignore_index: int,
-    reduction: str,
-    label_smoothing: float,
-    softcap: float | None,
-    z_loss: float,
-    *,
-    has_denominator: bool,
-) -> tuple[int, str, float, float, float]:
-    """The options in the operators' order; whether they are available, the library knows."""
-    index = prepare_ignore_index(ignore_index)
+def prepare_count(name: str, value: int | None, smallest: int) -> int | None:
+    """An integer of at least so much, or None."""
+    if value is None:
+        return None
+    if not _is_integer(value) or not smallest <= value < 2**63:
+        raise ArgumentError(
+            f"{name} = {value!r}; expected None or an integer of at least {smallest}"
+        )
+    # What torch.compile follows from step to step stays as it is.
+    return value if ops.is_tracing() else int(value)
+
+
+def _prepare_reduction(reduction: str, *, has_denominator: bool) -> str:
     if reduction not in tuple(REDUCTIONS):  # A list is no key of a dict.
         raise ArgumentError(f'reduction = {reduction!r}; expected "mean" or "sum"')
     if reduction == "sum" and has_denominator:
@@ -66,12 +106,18 @@ def prepare_options(
             'reduction = "sum" with a denominator; expected denominator = None or reduction = '
             '"mean", for a sum is not divided'
         )
+    return reduction
+
+
+def _prepare_options(
+    label_smoothing: float, softcap: float | None, z_loss: float
+) -> tuple[float, float, float]:
     cap = 0.0 if softcap is None else softcap
     switches = {"label_smoothing": label_smoothing, "softcap": cap, "z_loss": z_loss}
     for name, value in switches.items():
         if not _is_number(value):
             raise ArgumentError(f"{name} = {value!r}; expected a number")
-    return index, reduction, float(label_smoothing), float(cap), float(z_loss)
+    return float(label_smoothing), float(cap), float(z_loss)
 
 
 def prepare_scalar(
@@ -117,14 +163,7 @@ def prepare_overwriting(logits: Tensor, rows: Tensor) -> Tensor:
             "inplace = True with logits that are a leaf which requires grad; expected inplace = "
             "False, for only logits that were computed can be overwritten"
         )
-    # A tensor may be the negative of what its memory holds.
-    rows = rows.resolve_neg()
-    return rows if has_plain_rows(rows) else rows.contiguous()
-
-
-def without_inference(tensor: Tensor) -> Tensor:
-    """A tensor that may be saved for a backward, which those made in inference mode may not."""
-    return tensor.clone() if tensor.is_inference() else tensor
+    return with_plain_rows(rows)
 
 
 def _leaf_behind(view: Tensor) -> Tensor | None:

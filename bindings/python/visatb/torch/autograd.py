@@ -1,5 +1,7 @@
 """The derivative of the loss, for the operator and for autograd.Function alike.
 
+What the linear form shares with it (linear_autograd.py) stands here too.
+
 The forward forms G = s * dL/dlogits, where s is `grad_scale`, the factor that is expected from
 upstream. The backward owes u * dL/dlogits for the factor u that comes: G itself if u is s, else
 G * (u / s). fp16 logits without a `grad_scale` would underflow in G, so theirs is formed in the
@@ -17,8 +19,10 @@ from torch import Tensor
 from .._errors import Error
 from . import ops
 from .no_derivative import first_derivative_only
-from .ops import GRAD_SCALE
 
+NAME = "vitw_loss"
+# In the arguments of the operator.
+GRAD_SCALE = 5
 OPTIONS = slice(6, 11)
 
 
@@ -44,11 +48,11 @@ def backward(ctx: Any, upstream: Tensor | None, *_: Any) -> tuple[Tensor | None,
     with torch.no_grad():
         if ctx.formed:
             gradient, grad_scale = ctx.saved_tensors
-            gradient = _kept_apart(gradient, _times(gradient, upstream, grad_scale))
+            gradient = kept_apart(gradient, factor_of(upstream, grad_scale))
         else:
             arguments = (*ctx.saved_tensors, upstream.float(), *ctx.options, True)
             gradient = ops.loss(*arguments)[-1]
-    return (first_derivative_only(gradient, upstream), *nothing)
+    return (first_derivative_only(NAME, gradient, upstream), *nothing)
 
 
 class FunctionalLoss(torch.autograd.Function):
@@ -120,29 +124,31 @@ class InplaceLoss(torch.autograd.Function):
         with torch.no_grad():
             logits = ctx.saved_tensors[0]
             if ctx.formed:
-                logits = _times(logits, upstream, ctx.saved_tensors[1], inplace=True)
+                factor = factor_of(upstream, ctx.saved_tensors[1])
+                logits = logits if factor is None else logits.mul_(factor)
             else:
                 ops.loss_inplace(logits, *ctx.saved_tensors[1:], upstream.float(), *ctx.options)
         ctx.spent = True
-        return (first_derivative_only(logits, upstream), *nothing)
+        return (first_derivative_only(NAME, logits, upstream), *nothing)
 
 
-def _times(
-    gradient: Tensor, upstream: Tensor, grad_scale: Tensor | None, *, inplace: bool = False
-) -> Tensor:
+def factor_of(upstream: Tensor, grad_scale: Tensor | None) -> Tensor | None:
+    """What a gradient formed with grad_scale is to be multiplied by; None: nothing.
+
+    The usual factor is 1, and a pass over the memory is worth saving.
+    """
     factor = upstream if grad_scale is None else upstream / grad_scale
-    # The usual factor is 1, and a pass over the memory is worth saving.
-    if ops.has_value(factor) and factor.item() == 1:
-        return gradient
-    return gradient.mul_(factor) if inplace else gradient * factor
+    return None if ops.has_value(factor) and factor.item() == 1 else factor
 
 
-def _kept_apart(saved: Tensor, gradient: Tensor) -> Tensor:
-    """A copy of what is saved, where a further backward may come for it.
+def kept_apart(saved: Tensor, factor: Tensor | None) -> Tensor:
+    """factor * saved, and never the saved tensor itself where a further backward may come for it.
 
     A leaf takes the gradient for its `.grad`, and adds the next one into that memory. Versions that
     do not tell whether the graph is retained hand out the saved tensor itself; a further backward
     there fails, by its version, if it was written to.
     """
+    if factor is not None:
+        return saved * factor
     retained = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: False)
-    return gradient.clone() if gradient is saved and retained() else gradient
+    return saved.clone() if retained() else saved

@@ -2,45 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, overload
+from typing import Literal, overload
 
 import torch
 from torch import Tensor
 
-from .._errors import ArgumentError, UnsupportedError
 from . import ops
-from .arguments import (
-    Scalar,
-    prepare_logits,
-    prepare_options,
-    prepare_overwriting,
-    prepare_scalar,
-    without_inference,
-)
-from .autograd import functional_loss, inplace_loss
-from .no_derivative import anchor_to_logits, refuse_forward_mode
-from .places import Given, in_words_of_the_caller
-from .rows import prepare_rows
-from .task_weights import TaskWeights, prepare_task_weights
-
-
-class Stats(NamedTuple):
-    """What the loss was made of, on the device of the logits; none of it is differentiable.
-
-    Attributes:
-        numerator: () fp64, sum of lambda * nll over the valid tokens.
-        denominator: () fp64, D, as given or computed.
-        task_nll: [tasks] fp64, sums of nll, not weighted.
-        task_tokens: [tasks] int64, numbers of valid tokens.
-        report: [2] int64: 0, or 1 if a valid row holds logits that are NaN, +inf or nothing but
-            -inf; and the first such row, or -1.
-    """
-
-    numerator: Tensor
-    denominator: Tensor
-    task_nll: Tensor
-    task_tokens: Tensor
-    report: Tensor
+from .arguments import Scalar, prepare_overwriting, prepare_terms, prepare_tokens
+from .autograd import NAME, functional_loss, inplace_loss
+from .eager import call_eagerly
+from .places import Given
+from .rows import Tokens
+from .stats import Stats
+from .task_weights import TaskWeights
 
 
 @overload
@@ -102,10 +76,13 @@ def vitw_loss(
 ) -> Tensor | tuple[Tensor, Stats]:
     """The task-weighted cross-entropy of VisATB (Eq. 2).
 
-        L = sum_t lambda[task(t)] * nll(t) / D,    D = sum_t lambda[task(t)]
+        L = sum_t lambda[task(t)] * l(t) / D,    D = sum_t lambda[task(t)]
 
     over the valid tokens t (label != ignore_index). D belongs to the whole optimiser step: with
-    gradient accumulation or several ranks, count it first and pass it as `denominator`.
+    gradient accumulation or several ranks, count it first and pass it as `denominator`. l is the
+    nll, or with the options, over the logits z after `softcap`,
+
+        l = (1 - e) * nll + (e / vocab) * sum_j (lse - z_j) + zeta * lse^2
 
     Args:
         logits: [rows, vocab] or [batch, seq, vocab]; fp32, bf16 or fp16 (fp64 for checks), on the
@@ -124,7 +101,9 @@ def vitw_loss(
         shift: the labels are those of the logits' own positions, as causal models have them: row t
             predicts label t + 1, of that token's task, and the last row nothing. Needs
             [batch, seq] labels.
-        label_smoothing, softcap, z_loss: off; this version has nothing else.
+        label_smoothing: e in [0, 1]; 0 is off.
+        softcap: c > 0 takes c tanh(logits / c) for the logits; None or 0 is off.
+        z_loss: zeta >= 0; 0 is off.
         grad_scale: the factor that is expected from upstream, such as the scale of a GradScaler: a
             number or a tensor of shape (), finite and not 0. It is multiplied into the gradient
             before that is rounded. The gradient is upstream * dL/dlogits whatever is given here.
@@ -139,57 +118,39 @@ def vitw_loss(
 
     Errors:
         ArgumentError (a ValueError): what is wrong in which argument, and what would be right.
-        UnsupportedError: another device than the CPU, an option that is not built yet, a second
-        derivative or one in forward mode. DataError, FileError: a weights.json. Error: a second
-        backward in place.
+        UnsupportedError: another device than the CPU, a second derivative or one in forward mode.
+        DataError, FileError: a weights.json. Error: a second backward in place.
     """
-    rows = prepare_logits(logits)
+    tokens = Tokens("logits", logits)
+    rows = prepare_tokens(tokens, "vocab")
     needed = torch.is_grad_enabled() and logits.requires_grad
     overwritten = inplace and needed and not ops.is_tracing()
     if overwritten:
         rows = prepare_overwriting(logits, rows)
-    row_labels, row_tasks = prepare_rows(logits, labels, task_ids, ignore_index, shift)
-    arguments = (
-        rows,
-        row_labels,
-        row_tasks,
-        prepare_task_weights(task_weights, logits.device),
-        prepare_scalar("denominator", denominator, logits.device, torch.float64),
-        prepare_scalar("grad_scale", grad_scale, logits.device, torch.float32),
-        *prepare_options(
-            ignore_index,
-            reduction,
-            label_smoothing,
-            softcap,
-            z_loss,
-            has_denominator=denominator is not None,
-        ),
-        # fp16 gradients of a whole step underflow before an unknown loss scale can reach them.
-        needed and (logits.dtype != torch.float16 or grad_scale is not None),
+    terms = prepare_terms(
+        tokens,
+        labels,
+        task_ids,
+        task_weights,
+        ignore_index=ignore_index,
+        denominator=denominator,
+        reduction=reduction,
+        shift=shift,
+        label_smoothing=label_smoothing,
+        softcap=softcap,
+        z_loss=z_loss,
+        grad_scale=grad_scale,
     )
+    # fp16 gradients of a whole step underflow before an unknown loss scale can reach them.
+    formed = needed and (logits.dtype != torch.float16 or grad_scale is not None)
+    arguments = (rows, *terms, formed)
     if ops.is_tracing():
         loss, *statistics = functional_loss(*arguments)
     else:
-        refuse_forward_mode(logits)
+        form = inplace_loss if overwritten else functional_loss
         given = Given(labels, task_ids, shift)
-        loss, *statistics = _eager_loss(arguments, given, needed=needed, overwritten=overwritten)
+        loss, *statistics = call_eagerly(NAME, form, arguments, given, differentiable=1)
     return (loss, Stats(*statistics[:5])) if return_stats else loss
-
-
-def _eager_loss(
-    arguments: tuple[Any, ...], given: Given, *, needed: bool, overwritten: bool
-) -> tuple[Tensor, ...]:
-    """The operator's results, with what compiled code does without."""
-    if needed:
-        arguments = tuple(
-            without_inference(each) if isinstance(each, Tensor) else each for each in arguments
-        )
-    form = inplace_loss if overwritten else functional_loss
-    try:
-        loss, *others = form(*arguments)
-    except (ArgumentError, UnsupportedError) as error:
-        raise in_words_of_the_caller(error, given) from None
-    return (anchor_to_logits(loss, arguments[0]) if needed else loss, *others)
 
 
 visatb_vitw_loss = vitw_loss

@@ -1,4 +1,4 @@
-"""Errors of the C library, in the words of who called `vitw_loss`.
+"""Errors of the C library, in the words of who called `vitw_loss` or `vitw_linear_loss`.
 
 The library sees one row after the other; its caller has sequences, ids by sequence, and labels that
 are one ahead of the rows where they are shifted.
@@ -14,9 +14,15 @@ from torch import Tensor
 from .._errors import ArgumentError, UnsupportedError
 from .rows import shape_of
 
-_PREFIX = re.compile(r"^visatb_vitw_loss: \*?")
+_PREFIX = re.compile(r"^visatb_vitw_(linear_)?loss(_plan)?: \*?")
 _VALUE_AT_ROW = re.compile(r"^(labels|task_ids)\[(\d+)\] = -?\d+")
 _ROW = re.compile(r"\brow (\d+)\b")
+# What leaves a number to the library is 0 in C, and None here.
+_DEFAULTS = (
+    (re.compile(r"^chunk_bytes = 0;"), "chunk_bytes = None;"),
+    (re.compile(r"^(chunk_bytes .*), or 0$"), r"\1, or None"),
+    (re.compile(r"^(max_valid_rows .*)expected 0 or"), r"\1expected None or"),
+)
 
 
 class Given(NamedTuple):
@@ -57,6 +63,8 @@ def _translate(message: str, given: Given) -> str:
     def row(match: re.Match[str]) -> str:
         return place(given, "labels", int(match[1]))
 
+    for in_c, here in _DEFAULTS:
+        message = in_c.sub(here, message)
     return _ROW.sub(row, _VALUE_AT_ROW.sub(value_at_row, message))
 
 

@@ -1,6 +1,11 @@
-"""Labels and task ids in any of their layouts, brought to one of each per row of the logits."""
+"""Labels and task ids in any of their layouts, brought to one of each per row.
+
+The rows are those of the logits, or of the hidden states that logits would be made from.
+"""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,13 +17,20 @@ INT32_RANGE = (-(2**31), 2**31 - 1)
 Rows = tuple[Tensor, Tensor]
 
 
+class Tokens(NamedTuple):
+    """A tensor [rows, any] or [batch, seq, any], and how its caller calls it."""
+
+    name: str
+    tensor: Tensor
+
+
 def prepare_rows(
-    logits: Tensor, labels: Tensor, task_ids: Tensor, ignore_index: int, shift: bool
+    tokens: Tokens, labels: Tensor, task_ids: Tensor, ignore_index: int, shift: bool
 ) -> Rows:
     """Labels [rows] int64 and task ids [rows] int32, of the token that each row predicts."""
-    _require_integers("labels", labels, logits.device, "the logits")
-    _require_integers("task_ids", task_ids, logits.device, "the logits")
-    return _lay_out(labels, task_ids, _sequences(logits, labels), ignore_index, shift)
+    _require_integers("labels", labels, tokens)
+    _require_integers("task_ids", task_ids, tokens)
+    return _lay_out(labels, task_ids, _sequences(tokens, labels), ignore_index, shift)
 
 
 def prepare_rows_without_logits(
@@ -26,7 +38,7 @@ def prepare_rows_without_logits(
 ) -> Rows:
     """As `prepare_rows`, where labels and task ids alone tell the sequences."""
     _require_integers("labels", labels)
-    _require_integers("task_ids", task_ids, labels.device, "the labels")
+    _require_integers("task_ids", task_ids, Tokens("labels", labels))
     if labels.dim() not in (1, 2):
         shape = shape_of(labels)
         raise ArgumentError(f"labels has shape {shape}; expected (rows,) or (batch, seq)")
@@ -58,18 +70,19 @@ def _lay_out(
     return labels.reshape(-1), task_ids.reshape(-1)
 
 
-def _sequences(logits: Tensor, labels: Tensor) -> tuple[int, int] | None:
-    """(batch, seq) where logits or labels tell; else the rows stand alone."""
-    if logits.dim() == 3:
-        sequences = (logits.shape[0], logits.shape[1])
+def _sequences(tokens: Tokens, labels: Tensor) -> tuple[int, int] | None:
+    """(batch, seq) where the tokens or the labels tell; else the rows stand alone."""
+    shape = shape_of(tokens.tensor)
+    if len(shape) == 3:
+        sequences = (shape[0], shape[1])
         rows = sequences[0] * sequences[1]
         if shape_of(labels) not in (sequences, (rows,)):
-            raise _labels_do_not_fit(logits, labels, f"{sequences} or {(rows,)}")
+            raise _labels_do_not_fit(tokens, labels, f"{sequences} or {(rows,)}")
         return sequences
-    rows = logits.shape[0]
+    rows = shape[0]
     if labels.dim() not in (1, 2) or labels.numel() != rows:
         right = f"{(rows,)} or (batch, seq) with batch * seq = {rows}"
-        raise _labels_do_not_fit(logits, labels, right)
+        raise _labels_do_not_fit(tokens, labels, right)
     return (labels.shape[0], labels.shape[1]) if labels.dim() == 2 else None
 
 
@@ -84,10 +97,10 @@ def _sequences_of(labels: Tensor, task_ids: Tensor) -> tuple[int, int] | None:
     return (batch, rows // batch) if by_sequence else None
 
 
-def _labels_do_not_fit(logits: Tensor, labels: Tensor, right: str) -> ArgumentError:
+def _labels_do_not_fit(tokens: Tokens, labels: Tensor, right: str) -> ArgumentError:
     return ArgumentError(
-        f"labels has shape {shape_of(labels)} with logits of shape {shape_of(logits)}; "
-        f"expected {right}"
+        f"labels has shape {shape_of(labels)} with {tokens.name} of shape "
+        f"{shape_of(tokens.tensor)}; expected {right}"
     )
 
 
@@ -118,14 +131,20 @@ def _shifted(rows: Tensor, last: int) -> Tensor:
     return torch.cat([rows[:, 1:], end], dim=1)[:, : rows.shape[1]]
 
 
-def _require_integers(
-    name: str, tensor: Tensor, device: torch.device | None = None, whose: str = ""
-) -> None:
+def _require_integers(name: str, tensor: Tensor, beside: Tokens | None = None) -> None:
     if not isinstance(tensor, Tensor):
         raise ArgumentError(f"{name} is a {type(tensor).__name__}; expected a tensor of integers")
     if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
         raise ArgumentError(f"{name} is {tensor.dtype}; expected integers, such as int64")
-    if device is not None and tensor.device != device:
+    if beside is not None:
+        require_same_device(name, tensor, beside)
+
+
+def require_same_device(name: str, tensor: Tensor, beside: Tokens) -> None:
+    """Raises ArgumentError unless both are on one device."""
+    device = beside.tensor.device
+    if tensor.device != device:
         raise ArgumentError(
-            f"{name} is on device {str(tensor.device)!r}; expected that of {whose}, {str(device)!r}"
+            f"{name} is on device {str(tensor.device)!r}; expected that of {beside.name}, "
+            f"{str(device)!r}"
         )

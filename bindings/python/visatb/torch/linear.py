@@ -1,0 +1,154 @@
+"""vitw_linear_loss: arguments in, the operator called, the loss out."""
+
+from __future__ import annotations
+
+from typing import Literal, overload
+
+import torch
+from torch import Tensor
+
+from . import ops
+from .arguments import Scalar, prepare_count, prepare_terms
+from .eager import call_eagerly
+from .head import prepare_head
+from .linear_autograd import NAME, differentiable_linear_loss
+from .linear_call import Bounds
+from .linear_ops import LinearArguments
+from .places import Given
+from .rows import Tokens
+from .stats import Stats
+from .task_weights import TaskWeights
+
+
+@overload
+def vitw_linear_loss(
+    hidden: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    task_ids: Tensor,
+    task_weights: TaskWeights,
+    *,
+    bias: Tensor | None = ...,
+    ignore_index: int = ...,
+    denominator: Scalar | None = ...,
+    reduction: str = ...,
+    shift: bool = ...,
+    label_smoothing: float = ...,
+    softcap: float | None = ...,
+    z_loss: float = ...,
+    grad_scale: Scalar | None = ...,
+    return_stats: Literal[False] = ...,
+    chunk_bytes: int | None = ...,
+    max_valid_rows: int | None = ...,
+) -> Tensor: ...
+
+
+@overload
+def vitw_linear_loss(
+    hidden: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    task_ids: Tensor,
+    task_weights: TaskWeights,
+    *,
+    bias: Tensor | None = ...,
+    ignore_index: int = ...,
+    denominator: Scalar | None = ...,
+    reduction: str = ...,
+    shift: bool = ...,
+    label_smoothing: float = ...,
+    softcap: float | None = ...,
+    z_loss: float = ...,
+    grad_scale: Scalar | None = ...,
+    return_stats: Literal[True],
+    chunk_bytes: int | None = ...,
+    max_valid_rows: int | None = ...,
+) -> tuple[Tensor, Stats]: ...
+
+
+def vitw_linear_loss(
+    hidden: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    task_ids: Tensor,
+    task_weights: TaskWeights,
+    *,
+    bias: Tensor | None = None,
+    ignore_index: int = -100,
+    denominator: Scalar | None = None,
+    reduction: str = "mean",
+    shift: bool = False,
+    label_smoothing: float = 0.0,
+    softcap: float | None = None,
+    z_loss: float = 0.0,
+    grad_scale: Scalar | None = None,
+    return_stats: bool = False,
+    chunk_bytes: int | None = None,
+    max_valid_rows: int | None = None,
+) -> Tensor | tuple[Tensor, Stats]:
+    """`vitw_loss` of the logits hidden @ weight.T + bias, which are never all there at once.
+
+    The rows of valid tokens pass in chunks through a workspace. Ignored ones cost nothing.
+
+    Args:
+        hidden: [rows, d] or [batch, seq, d]; fp32, bf16 or fp16 (fp64 for checks), on the CPU.
+            Evenly strided rows are read where they are, others are copied.
+        weight: [vocab, d], of the type of hidden, as nn.Linear(d, vocab) has it. Under
+            torch.autocast("cpu"), hidden, weight and bias are cast as nn.Linear casts them.
+        bias: [vocab], of the same type, or None.
+        labels, task_ids, task_weights, ignore_index, denominator, reduction, shift,
+        label_smoothing, softcap, z_loss: as in `vitw_loss`, with hidden for the logits.
+        grad_scale: as in `vitw_loss`. The gradients are formed with the loss, and only those of
+            hidden, weight and bias that require grad: a frozen head costs nothing. fp16 without a
+            grad_scale forms them in the backward, which computes the logits a second time.
+        return_stats: return (loss, Stats).
+        chunk_bytes: the most that the workspace may take; None: the library's own, 256 MiB. Larger
+            chunks are faster, up to a point.
+        max_valid_rows: more labels than this are never valid, so that a chunk need not be larger;
+            None: as many as there are.
+
+    Returns:
+        L, a tensor of shape (), fp32 (fp64 for fp64). The logits and their gradient are fp32 in
+        between; the gradients of weight and bias are summed in fp32 and rounded once.
+
+    Errors: those of `vitw_loss`; ArgumentError also for chunk_bytes that do not hold one row, and
+    for more valid labels than max_valid_rows.
+    """
+    tokens = Tokens("hidden", hidden)
+    head = prepare_head(tokens, weight, bias)
+    terms = prepare_terms(
+        tokens,
+        labels,
+        task_ids,
+        task_weights,
+        ignore_index=ignore_index,
+        denominator=denominator,
+        reduction=reduction,
+        shift=shift,
+        label_smoothing=label_smoothing,
+        softcap=softcap,
+        z_loss=z_loss,
+        grad_scale=grad_scale,
+    )
+    bounds = Bounds(
+        prepare_count("chunk_bytes", chunk_bytes, 1),
+        prepare_count("max_valid_rows", max_valid_rows, 0),
+    )
+    # fp16 gradients of a whole step underflow before an unknown loss scale can reach them.
+    in_forward = torch.is_grad_enabled() and (
+        head.hidden.dtype != torch.float16 or grad_scale is not None
+    )
+    wanted = (
+        in_forward and head.hidden.requires_grad,
+        in_forward and head.weight.requires_grad,
+        in_forward and head.bias is not None and head.bias.requires_grad,
+    )
+    arguments = LinearArguments(head, terms, bounds, wanted).flat()
+    if ops.is_tracing():
+        loss, *statistics = differentiable_linear_loss(*arguments)
+    else:
+        given = Given(labels, task_ids, shift)
+        loss, *statistics = call_eagerly(
+            NAME, differentiable_linear_loss, arguments, given, differentiable=3
+        )
+    return (loss, Stats(*statistics[:5])) if return_stats else loss
