@@ -1,0 +1,59 @@
+"""What takes part: how it is made from the data, and how one call of it is run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+from .data import Data
+
+OURS, RIVAL, FLOOR = "visatb", "rival", "floor"
+
+
+class NotRun(Exception):  # noqa: N818 - It is a result, no error.
+    """Why a contestant does not run here."""
+
+
+class Result(NamedTuple):
+    """The loss, and the gradients of the data's inputs."""
+
+    loss: Tensor
+    gradients: tuple[Tensor, ...]
+
+
+# Forward and backward; a floor computes nothing that could be checked.
+Run = Callable[[], Result | None]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One way to compute the loss and its gradient, or a floor to measure them against.
+
+    Attributes:
+        name: in tables; a floor's is that of its kind, of which the fastest counts.
+        what: one line: what is called.
+        group: OURS, RIVAL or FLOOR.
+        make: gives what is timed; raises NotRun.
+        weighted: whether the tasks' weights count; else the plain mean is computed, which is less.
+        gathers: whether it is also timed on rows that were gathered before.
+    """
+
+    name: str
+    what: str
+    group: str
+    make: Callable[[Data], Run]
+    weighted: bool = False
+    gathers: bool = True
+
+
+def reason_of(error: BaseException) -> str:
+    """One line that says why something did not run; without paths, which are somebody's own."""
+    lines = str(error).strip().splitlines() or [""]
+    text = f"{type(error).__name__}: {lines[0]}" if not isinstance(error, NotRun) else lines[0]
+    for folder in (*sys.path, sys.prefix):
+        text = text.replace(folder, "") if len(folder) > 1 else text
+    return text[:200]

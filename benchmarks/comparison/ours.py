@@ -1,0 +1,119 @@
+"""VisATB's own contestants."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import visatb
+from visatb import _lib
+
+from .contestants import OURS, Contestant, NotRun, Result, Run
+from .data import Data
+from .names import C_CALL, IN_PLACE, LINEAR, SEPARATE
+
+
+class _Head(torch.autograd.Function):
+    """Stands for the layer that computed the logits, so that these are no leaf."""
+
+    @staticmethod
+    def forward(ctx: Any, anchor: Tensor, logits: Tensor) -> Tensor:
+        """The logits' memory as a tensor that nobody knows as a view of a leaf."""
+        del anchor
+        ctx.set_materialize_grads(False)
+        shared = logits.new_empty(0)
+        return shared.set_(logits.untyped_storage(), 0, logits.shape, logits.stride())
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, None]:
+        """Ends here, where a layer would go on."""
+        del ctx, gradient
+        return None, None
+
+
+def _separate(data: Data) -> Run:
+    (logits,) = data.inputs
+
+    def run() -> Result:
+        loss = visatb.vitw_loss(logits, data.labels, data.task_ids, data.task_weights)
+        loss.backward()
+        return Result(loss, data.gradients())
+
+    return run
+
+
+def _in_place(data: Data) -> Run:
+    memory = data.inputs[0].detach()
+    anchor = torch.zeros((), requires_grad=True)
+
+    def run() -> Result:
+        logits = _Head.apply(anchor, memory)
+        loss = visatb.vitw_loss(logits, data.labels, data.task_ids, data.task_weights, inplace=True)
+        loss.backward()
+        return Result(loss, (memory,))
+
+    return run
+
+
+def _c_call(data: Data) -> Run:
+    memory = data.inputs[0].detach()
+    rows, vocab = memory.shape
+    loss = torch.empty((), dtype=torch.float64)
+    name = str(memory.dtype).removeprefix("torch.").upper()
+
+    def pointer(tensor: Tensor, element: Any) -> Any:
+        return ctypes.cast(tensor.data_ptr(), ctypes.POINTER(element))
+
+    arguments = _lib.VitwLossArgs(
+        rows=rows,
+        vocab=vocab,
+        tasks=len(data.task_weights),
+        logits=memory.data_ptr(),
+        dtype=_lib.Dtype[name],
+        labels=pointer(data.labels, ctypes.c_int64),
+        task_ids=pointer(data.task_ids, ctypes.c_int32),
+        task_weights=pointer(data.task_weights, ctypes.c_float),
+        loss=pointer(loss, ctypes.c_double),
+        gradient=memory.data_ptr(),
+    )
+    function, reference = _lib.library().visatb_vitw_loss, ctypes.byref(arguments)
+
+    def run() -> Result:
+        _lib.check(function(reference))
+        return Result(loss, (memory,))
+
+    return run
+
+
+def _linear(data: Data) -> Run:
+    hidden, weight = data.inputs
+    try:
+        linear_loss: Any = visatb.vitw_linear_loss
+    except AttributeError:
+        raise NotRun("this visatb has no vitw_linear_loss") from None
+
+    def run() -> Result:
+        loss = linear_loss(hidden, weight, data.labels, data.task_ids, data.task_weights)
+        loss.backward()
+        return Result(loss, data.gradients())
+
+    return run
+
+
+LOGITS = (
+    Contestant(SEPARATE, "`vitw_loss(...).backward()`", OURS, _separate, weighted=True),
+    Contestant(
+        IN_PLACE, "`vitw_loss(..., inplace=True).backward()`", OURS, _in_place, weighted=True
+    ),
+    Contestant(
+        C_CALL,
+        "`visatb_vitw_loss` by ctypes, `gradient` being the logits; no PyTorch in it",
+        OURS,
+        _c_call,
+        weighted=True,
+    ),
+)
+HIDDEN = (Contestant(LINEAR, "`vitw_linear_loss(...).backward()`", OURS, _linear, weighted=True),)
