@@ -30,8 +30,8 @@ test-c:
 	cmake --build --preset asan -j $(JOBS)
 	ctest --preset asan --no-tests=error
 	cmake --preset tsan
-	cmake --build --preset tsan -j $(JOBS) --target test_threads
-	ctest --preset tsan -R test_threads --no-tests=error
+	cmake --build --preset tsan -j $(JOBS) --target test_threads test_loss_threads test_parallel test_linear_threads
+	ctest --preset tsan -R 'test_(threads|loss_threads|parallel|linear_threads)' --no-tests=error
 	cmake --preset release -DVISATB_TESTS=ON
 	cmake --build --preset release -j $(JOBS)
 	ctest --preset release -R test_memory --no-tests=error

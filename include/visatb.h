@@ -348,6 +348,11 @@ VISATB_API const char *visatb_cpu_path_name(visatb_cpu_path path);
  * Errors: ARGUMENT (no such path), UNSUPPORTED (this CPU, or this build of the library, does not have it). */
 VISATB_API visatb_status visatb_cpu_path_taken(visatb_cpu_path wanted, visatb_cpu_path *taken);
 
+/* A pool of threads of the caller's: runs body(context) on up to `threads` threads at once, of which the
+ * calling one is the first, and returns when all of them have. flags is 0. GNU OpenMP's GOMP_parallel is such
+ * a function: with it a program that has an OpenMP pool is joined by no threads beside that pool. */
+typedef void visatb_team(void (*body)(void *context), void *context, unsigned threads, unsigned flags);
+
 /* The arguments of visatb_vitw_loss. Start from VISATB_VITW_LOSS_ARGS_INIT. "NULL: ..." marks what is
  * optional; every pointer is to host memory, logits and gradient aligned to their element. */
 typedef struct visatb_vitw_loss_args {
@@ -378,6 +383,7 @@ typedef struct visatb_vitw_loss_args {
     int32_t threads; /* at most so many work on it, the caller's included; 0: one for every CPU that */
                      /* the process may run on */
     visatb_cpu_path cpu_path; /* VISATB_CPU_AUTO, or a path that must be taken */
+    visatb_team *team;        /* NULL: threads of our own, which live as long as the call */
 
     double *loss;            /* out: L */
     double *numerator;       /* out, NULL: no: sum lambda l, where l is the nll and what the options add */
@@ -458,6 +464,7 @@ typedef struct visatb_vitw_linear_loss_args {
     double z_loss;
     int32_t threads;
     visatb_cpu_path cpu_path;
+    visatb_team *team;
 
     int64_t max_valid_rows; /* 0: rows; else at most so many labels differ from ignore_index, and the */
                             /* workspace has no room for more */

@@ -11,6 +11,7 @@ typedef struct shared_job {
     void *context;
     int64_t count;
     int64_t step;
+    int64_t most_workers;
     atomic_int_fast64_t next;
     atomic_int workers;
 } shared_job;
@@ -26,30 +27,48 @@ int parallel_threads(int32_t threads) {
 }
 
 /* Pieces are taken, not dealt: a thread that is slowed down takes fewer of them. */
-static void *take_pieces(void *argument) {
+static void take_pieces(void *argument) {
     shared_job *job = argument;
     const int worker = atomic_fetch_add(&job->workers, 1);
+    /* A team larger than was asked for: there is no memory for this one to work in. */
+    if (worker >= job->most_workers)
+        return;
     for (;;) {
         const int64_t first = atomic_fetch_add(&job->next, job->step);
         if (first >= job->count)
-            return NULL;
+            return;
         const int64_t end = first + job->step < job->count ? first + job->step : job->count;
         job->work(job->context, first, end, worker);
     }
 }
 
-void parallel_for(int threads, int64_t count, int64_t step, parallel_work *work, void *context) {
+static void *take_pieces_in_thread(void *job) {
+    take_pieces(job);
+    return NULL;
+}
+
+static void run_own_threads(int64_t wanted, shared_job *job) {
+    pthread_t others[MOST_THREADS];
+    int started = 0;
+    while (started + 1 < wanted && pthread_create(&others[started], NULL, take_pieces_in_thread, job) == 0)
+        ++started;
+    take_pieces(job);
+    for (int i = 0; i < started; ++i)
+        pthread_join(others[i], NULL);
+}
+
+void parallel_for(int threads, visatb_team *team, int64_t count, int64_t step, parallel_work *work,
+                  void *context) {
     shared_job job = {.work = work, .context = context, .count = count, .step = step};
     atomic_init(&job.next, 0);
     atomic_init(&job.workers, 0);
     const int64_t pieces = count / step + (count % step != 0);
     const int64_t wanted = pieces < threads ? pieces : threads;
-
-    pthread_t others[MOST_THREADS];
-    int started = 0;
-    while (started + 1 < wanted && pthread_create(&others[started], NULL, take_pieces, &job) == 0)
-        ++started;
-    take_pieces(&job);
-    for (int i = 0; i < started; ++i)
-        pthread_join(others[i], NULL);
+    job.most_workers = wanted;
+    if (wanted <= 1)
+        take_pieces(&job);
+    else if (team != NULL)
+        team(take_pieces, &job, (unsigned)wanted, 0);
+    else
+        run_own_threads(wanted, &job);
 }

@@ -10,6 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#ifdef VISATB_BUILD_SIMD
+#include <cpuid.h>
+#endif
+
 enum { PATHS = VISATB_CPU_AVX512_BF16 + 1 };
 
 static const char *const names[PATHS] = {"auto", "portable", "avx2", "avx512", "avx512_bf16"};
@@ -36,17 +40,36 @@ static struct {
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
+#ifdef VISATB_BUILD_SIMD
+/* The two that __builtin_cpu_supports of clang 14 does not know. */
+static bool cpu_has_f16c(void) {
+    unsigned eax = 0;
+    unsigned ebx = 0;
+    unsigned ecx = 0;
+    unsigned edx = 0;
+    return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+}
+
+static bool cpu_has_avx512_bf16(void) {
+    const unsigned bit_of_it = 1U << 5;
+    unsigned eax = 0;
+    unsigned ebx = 0;
+    unsigned ecx = 0;
+    unsigned edx = 0;
+    return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 && (eax & bit_of_it) != 0;
+}
+#endif
+
 static bool cpu_runs(visatb_cpu_path path) {
 #ifdef VISATB_BUILD_SIMD
     __builtin_cpu_init();
-    const bool avx2 =
-        __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && cpu_has_f16c();
     const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
     switch (path) {
     case VISATB_CPU_AVX2: return avx2;
     case VISATB_CPU_AVX512: return avx512;
-    case VISATB_CPU_AVX512_BF16: return avx512 && __builtin_cpu_supports("avx512bf16");
+    case VISATB_CPU_AVX512_BF16: return avx512 && cpu_has_avx512_bf16();
     default: break;
     }
 #endif

@@ -45,6 +45,7 @@ static visatb_vitw_loss_args loss_on_logits(const visatb_vitw_linear_loss_args *
         .z_loss = args->z_loss,
         .threads = args->threads,
         .cpu_path = args->cpu_path,
+        .team = args->team,
         .loss = args->loss,
         .numerator = args->numerator,
         .denominator_out = args->denominator_out,

@@ -102,8 +102,8 @@ static void multiply_logits_of(void *context, int64_t first, int64_t end, int wo
 }
 
 void linear_multiply_logits(linear_chunk *chunk) {
-    parallel_for(chunk->layout->workers, chunk->call->args.vocab, chunk->layout->edge, multiply_logits_of,
-                 chunk);
+    parallel_for(chunk->layout->workers, chunk->call->args.team, chunk->call->args.vocab, chunk->layout->edge,
+                 multiply_logits_of, chunk);
 }
 
 /* --- the gradient of the head --------------------------------------------------------------------------- */
@@ -153,7 +153,7 @@ static void multiply_head_gradient_of(void *context, int64_t first, int64_t end,
 }
 
 void linear_multiply_head_gradient(linear_chunk *chunk) {
-    parallel_for(chunk->layout->workers, chunk->call->args.vocab, chunk->layout->edge,
+    parallel_for(chunk->layout->workers, chunk->call->args.team, chunk->call->args.vocab, chunk->layout->edge,
                  multiply_head_gradient_of, chunk);
 }
 
@@ -202,5 +202,5 @@ static void multiply_hidden_tiles(void *context, int64_t first, int64_t end, int
 
 void linear_multiply_hidden_gradient(linear_chunk *chunk) {
     const int64_t tiles = ((chunk->rows - 1) / tile_rows(chunk) + 1) * tiles_of_columns(chunk);
-    parallel_for(chunk->layout->workers, tiles, 1, multiply_hidden_tiles, chunk);
+    parallel_for(chunk->layout->workers, chunk->call->args.team, tiles, 1, multiply_hidden_tiles, chunk);
 }

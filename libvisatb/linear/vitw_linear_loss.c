@@ -22,7 +22,7 @@ typedef struct linear_run {
 enum { ROWS_AT_A_TIME = 4 };
 
 static void for_rows(linear_run *run, int64_t rows, parallel_work *work) {
-    parallel_for(run->layout->workers, rows, ROWS_AT_A_TIME, work, run);
+    parallel_for(run->layout->workers, run->chunk.call->args.team, rows, ROWS_AT_A_TIME, work, run);
 }
 
 static void *row_of(void *matrix, int64_t stride, int64_t row, size_t element) {

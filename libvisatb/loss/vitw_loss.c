@@ -67,7 +67,7 @@ visatb_status visatb_vitw_loss(const visatb_vitw_loss_args *args) {
     run.outcomes = memory;
     run.scratch = (unsigned char *)memory + outcomes_bytes;
 
-    parallel_for(threads, checked.rows, rows_per_piece(checked.rows, threads), run_rows, &run);
+    parallel_for(threads, checked.team, checked.rows, rows_per_piece(checked.rows, threads), run_rows, &run);
     loss_finish(&plan, run.outcomes);
     free(memory);
     return VISATB_OK;

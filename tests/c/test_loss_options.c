@@ -147,6 +147,7 @@ static void huge_capped_logits_keep_their_differences(void **state) {
     (void)state;
     problem_tally tallies[CPU_PATHS + 1] = {{0, 0}};
     run_choice(VISATB_DTYPE_FLOAT32, (options){0, 3e6, 0}, near_a_million, 3, 1100, tallies);
+    run_choice(VISATB_DTYPE_FLOAT32, (options){0, 1e6, 0}, near_a_million, 3, 1100, tallies);
     run_choice(VISATB_DTYPE_FLOAT32, (options){0, 2e4, 0}, near_a_million, 3, 1100, tallies);
     run_choice(VISATB_DTYPE_FLOAT32, (options){0, 1e8, 0}, near_thirty_millions, 3, 1100, tallies);
     run_choice(VISATB_DTYPE_FLOAT32, (options){0, 1e38, 0}, far_apart, 7, 1100, tallies);

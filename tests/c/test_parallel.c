@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -18,7 +19,9 @@
 int parallel_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *),
                             void *argument);
 
-static int threads_to_be_had = 1 << 20;
+enum { PLENTY = 1 << 20 };
+
+static int threads_to_be_had;
 static atomic_int threads_asked_for;
 
 int parallel_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *),
@@ -55,6 +58,9 @@ static void work(void *context, int64_t first, int64_t end, int worker) {
     atomic_fetch_sub(&r->inside[worker], 1);
 }
 
+/* What the work is shared out to; NULL: threads of the library's own. */
+static visatb_team *team;
+
 static void share_out(int threads, int64_t count, int64_t step) {
     record *r = calloc(1, sizeof *r);
     assert_non_null(r);
@@ -62,7 +68,7 @@ static void share_out(int threads, int64_t count, int64_t step) {
     r->step = step;
     r->threads = threads;
     atomic_store(&threads_asked_for, 0);
-    parallel_for(threads, count, step, work, r);
+    parallel_for(threads, team, count, step, work, r);
     assert_false(atomic_load(&r->wrong));
     for (int64_t i = 0; i < MOST_ITEMS; ++i)
         assert_int_equal(r->times[i], i < count);
@@ -89,7 +95,6 @@ static void threads_that_cannot_be_had_are_done_without(void **state) {
     (void)state;
     for (threads_to_be_had = 0; threads_to_be_had < 4; ++threads_to_be_had)
         share_out_in_all_ways();
-    threads_to_be_had = 1 << 20;
 }
 
 static void no_more_threads_are_started_than_there_are_pieces(void **state) {
@@ -123,8 +128,9 @@ static void meet(void *context, int64_t first, int64_t end, int worker) {
     pthread_mutex_lock(&m->mutex);
     m->workers[m->there++] = worker;
     pthread_cond_broadcast(&m->somebody_came);
-    while (m->there < MEETING)
-        pthread_cond_wait(&m->somebody_came, &m->mutex);
+    const struct timespec late = {.tv_sec = time(NULL) + 20};
+    while (m->there < MEETING && pthread_cond_timedwait(&m->somebody_came, &m->mutex, &late) == 0) {
+    }
     pthread_mutex_unlock(&m->mutex);
 }
 
@@ -132,10 +138,62 @@ static void threads_work_at_the_same_time_each_under_its_own_number(void **state
     (void)state;
     for (int round = 0; round < 3000; ++round) {
         meeting m = {.mutex = PTHREAD_MUTEX_INITIALIZER, .somebody_came = PTHREAD_COND_INITIALIZER};
-        parallel_for(MEETING, MEETING, 1, meet, &m);
+        parallel_for(MEETING, NULL, MEETING, 1, meet, &m);
         assert_int_equal(m.there, MEETING);
         assert_int_equal(1 << m.workers[0] | 1 << m.workers[1] | 1 << m.workers[2], 7);
     }
+}
+
+/* A caller's pool, as visatb_team describes it: of as many threads as it was asked for, or of others. */
+static int team_size;
+static unsigned team_was_asked_for;
+
+typedef struct member {
+    void (*body)(void *context);
+    void *context;
+} member;
+
+static void *be_a_member(void *argument) {
+    const member *self = argument;
+    self->body(self->context);
+    return NULL;
+}
+
+static void run_team(void (*body)(void *context), void *context, unsigned threads, unsigned flags) {
+    assert_int_equal(flags, 0);
+    team_was_asked_for = threads;
+    member self = {body, context};
+    pthread_t others[16];
+    for (int i = 0; i + 1 < team_size; ++i)
+        assert_int_equal(pthread_create(&others[i], NULL, be_a_member, &self), 0);
+    body(context);
+    for (int i = 0; i + 1 < team_size; ++i)
+        assert_int_equal(pthread_join(others[i], NULL), 0);
+}
+
+static void team_of_the_caller_does_the_work(void **state) {
+    (void)state;
+    team = run_team;
+    for (team_size = 1; team_size <= 9; team_size += 4) {
+        team_was_asked_for = 0;
+        share_out(5, 1000, 3);
+        assert_int_equal(team_was_asked_for, 5);
+        share_out(5, 33, 16);
+        assert_int_equal(team_was_asked_for, 3);
+    }
+    team = NULL;
+}
+
+static void team_is_not_called_for_what_one_thread_does(void **state) {
+    (void)state;
+    team = run_team;
+    team_size = 2;
+    team_was_asked_for = 0;
+    share_out(1, 1000, 3);
+    share_out(7, 5, 1000);
+    share_out(7, 0, 1);
+    assert_int_equal(team_was_asked_for, 0);
+    team = NULL;
 }
 
 static void number_of_threads_is_what_was_asked_for_or_that_of_the_cpus(void **state) {
@@ -159,13 +217,22 @@ static void number_of_threads_is_what_was_asked_for_or_that_of_the_cpus(void **s
     assert_int_equal(sched_setaffinity(0, sizeof before, &before), 0);
 }
 
+static int let_threads_be_had(void **state) {
+    (void)state;
+    threads_to_be_had = PLENTY;
+    return 0;
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_item_is_done_once_by_one_of_the_workers),
-        cmocka_unit_test(threads_that_cannot_be_had_are_done_without),
-        cmocka_unit_test(no_more_threads_are_started_than_there_are_pieces),
-        cmocka_unit_test(threads_work_at_the_same_time_each_under_its_own_number),
-        cmocka_unit_test(number_of_threads_is_what_was_asked_for_or_that_of_the_cpus),
+        cmocka_unit_test_setup(every_item_is_done_once_by_one_of_the_workers, let_threads_be_had),
+        cmocka_unit_test_setup(threads_that_cannot_be_had_are_done_without, let_threads_be_had),
+        cmocka_unit_test_setup(no_more_threads_are_started_than_there_are_pieces, let_threads_be_had),
+        cmocka_unit_test_setup(threads_work_at_the_same_time_each_under_its_own_number, let_threads_be_had),
+        cmocka_unit_test_setup(team_of_the_caller_does_the_work, let_threads_be_had),
+        cmocka_unit_test_setup(team_is_not_called_for_what_one_thread_does, let_threads_be_had),
+        cmocka_unit_test_setup(number_of_threads_is_what_was_asked_for_or_that_of_the_cpus,
+                               let_threads_be_had),
     };
     return cmocka_run_group_tests_name("sharing out work", tests, NULL, NULL);
 }

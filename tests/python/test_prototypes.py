@@ -57,6 +57,9 @@ def describe_c(kind: Any) -> str:
     """A C type as text: "int32", "void", "pointer to char", "visatb_layout"."""
     if kind.kind == "pointer":
         return f"pointer to {describe_c(kind.item)}"
+    if kind.kind == "function":
+        arguments = ", ".join(map(describe_c, kind.args))
+        return f"function ({arguments}) to {describe_c(kind.result)}"
     if kind.kind == "struct":
         return str(kind.cname)
     if kind.kind == "enum":
@@ -84,6 +87,9 @@ def describe_ctypes(kind: Any) -> str:
     }
     if kind in named:
         return named[kind]
+    if issubclass(kind, ctypes._CFuncPtr):
+        arguments = ", ".join(map(describe_ctypes, kind._argtypes_))
+        return f"function ({arguments}) to {describe_ctypes(kind._restype_)}"
     if issubclass(kind, ctypes._Pointer):
         return f"pointer to {describe_ctypes(kind._type_)}"
     return describe_integer(ctypes.sizeof(kind), signed=kind(-1).value < 0)

@@ -22,6 +22,7 @@ from ctypes import (
     c_int32,
     c_int64,
     c_size_t,
+    c_uint,
     c_uint8,
     c_uint32,
     c_void_p,
@@ -178,6 +179,10 @@ class BalanceOptions(_Arguments):
         super().__init__(**{**defaults, **values})
 
 
+# visatb_team: body(context) on so many threads at once; the last argument is flags.
+Team = ctypes.CFUNCTYPE(None, ctypes.CFUNCTYPE(None, c_void_p), c_void_p, c_uint, c_uint)
+
+
 class Report(ctypes.Structure):
     """visatb_report."""
 
@@ -207,6 +212,7 @@ class VitwLossArgs(_Arguments):
         ("z_loss", c_double),
         ("threads", c_int32),
         ("cpu_path", c_int),
+        ("team", Team),
         ("loss", POINTER(c_double)),
         ("numerator", POINTER(c_double)),
         ("denominator_out", POINTER(c_double)),
@@ -250,6 +256,7 @@ class VitwLinearLossArgs(_Arguments):
         ("z_loss", c_double),
         ("threads", c_int32),
         ("cpu_path", c_int),
+        ("team", Team),
         ("max_valid_rows", c_int64),
         ("chunk_bytes", c_size_t),
         ("workspace", c_void_p),

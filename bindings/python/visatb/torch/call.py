@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from .._errors import ArgumentError
-from .._lib import Dtype, Reduction, Report, VitwLossArgs, check, library
+from .._lib import Dtype, Reduction, Report, Team, VitwLossArgs, check, library
+from .team import torch_team
 from .terms import Terms
 
 DTYPES = {
@@ -74,6 +75,7 @@ class Call:
             "z_loss": terms.z_loss,
             # Asked for at every call, for it may change after a compilation.
             "threads": torch.get_num_threads(),
+            "team": torch_team() or Team(),
             "loss": _pointer("loss", loss, ctypes.c_double, 1),
             "numerator": _pointer("numerator", numerator, ctypes.c_double, 1),
             "denominator_out": _pointer("denominator", denominator_out, ctypes.c_double, 1),
