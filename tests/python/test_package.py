@@ -179,8 +179,7 @@ def test_the_diagnosis_says_what_a_missing_blas_costs_and_how_to_mend_it(
     monkeypatch.setattr(sys, "argv", ["visatb"])
     assert diagnosis.main() == 0
     remedy = (
-        "              without it: vitw_linear_loss works, with products of our own, which are "
-        "slower\n"
+        "              without it: vitw_linear_loss works, several times slower than it could be\n"
         "              to mend it: pip install scipy-openblas32\n"
     )
     out = capsys.readouterr().out
