@@ -17,7 +17,8 @@
  */
 static const double bound_by_unit = 2.8e-9;
 
-static const float references[] = {0, 37, -80, 2000, -16384, 16383.5F, 16385, 1e6F, -1e6F, 3e7F};
+static const float references[] = {0,     37,   -80,     2000, -16384, 16383.5F,
+                                   16385, 1e5F, -2.5e5F, 1e6F, -1e6F,  3e7F};
 enum { REFERENCES = sizeof references / sizeof *references, BLOCK = 64 };
 
 typedef struct worst {
@@ -72,22 +73,31 @@ static void exp_of_two_parts_keeps_its_accuracy(void **state) {
         sweep(references[i], -88, 61, 1.3e-4, true);
 }
 
-/* Below every normal number it goes to 0, not up again, and not past it. */
+/* Below every normal number it goes to 0, not up again, and not past it; also where only a second part, of
+ * half a unit in the last place of the first, leads there. */
+static void check_end(float near, bool with_low) {
+    const double half_unit = (double)(nextafterf(fabsf(near) + 87, INFINITY) - (fabsf(near) + 87)) / 2;
+    float z[BLOCK], low[BLOCK], e[BLOCK];
+    for (int k = 0; k < 400; ++k) {
+        for (int i = 0; i < BLOCK; ++i) {
+            z[i] = (float)((double)near - 86 - (double)(k * BLOCK + i) / (k < 200 ? 2048 : 64));
+            low[i] = with_low ? (float)(half_unit * (i % 3 - 1)) : 0;
+        }
+        const double reference = exp_of_path(near, BLOCK, z, with_low ? low : NULL, e);
+        for (int i = 0; i < BLOCK; ++i) {
+            const double distance = (double)z[i] + (double)low[i] - reference;
+            assert_true(e[i] >= 0 && !signbit(e[i]));
+            assert_true((double)e[i] <= 1.01 * exp(distance) + (double)FLT_TRUE_MIN);
+            assert_true(distance > -90 || e[i] == 0);
+        }
+    }
+}
+
 static void exp_ends_in_zero(void **state) {
     (void)state;
-    float z[BLOCK], e[BLOCK];
     for (int r = 0; r < REFERENCES; ++r) {
-        for (int below = 87; below < 400; below += BLOCK / 4) {
-            for (int i = 0; i < BLOCK; ++i)
-                z[i] = (float)((double)references[r] - below - 0.25 * i);
-            const double reference = exp_of_path(references[r], BLOCK, z, NULL, e);
-            for (int i = 0; i < BLOCK; ++i) {
-                const double distance = (double)z[i] - reference;
-                assert_true(e[i] >= 0 && !signbit(e[i]) &&
-                            (double)e[i] <= 1.01 * exp(distance) + FLT_TRUE_MIN);
-                assert_true(distance > -90 || e[i] == 0);
-            }
-        }
+        check_end(references[r], false);
+        check_end(references[r], true);
     }
 }
 

@@ -229,9 +229,8 @@ typedef struct sizes {
 /* Beside logits that a little of the weight falls to, some get none and some next to none: a product with the
  * weight that overflows before it meets them would make them infinite, or no number. */
 static double near_far_and_masked(const problem *p, int64_t row, int64_t i) {
-    if (p->labels[row] == i || i % 16 != 0)
-        return problem_random(-6, 6);
-    return i % 32 == 0 ? -85 : (double)-INFINITY;
+    static const double far[] = {-85, (double)-INFINITY, -600, (double)-INFINITY};
+    return p->labels[row] == i || i % 16 != 0 ? problem_random(-6, 6) : far[i / 16 % 4];
 }
 
 /* The second tile is far above the first, which what was kept of it is relative to. */
@@ -241,7 +240,8 @@ static double climbing_by_55(const problem *p, int64_t row, int64_t i) {
 }
 
 /* Gradients beyond a float, below one, and products that are fine where their factors are not. */
-static void check_sizes(visatb_dtype dtype, sizes of, problem_logit *logit, double smoothing) {
+static void check_sizes(visatb_dtype dtype, sizes of, problem_logit *logit, double smoothing,
+                        double softcap) {
     problem p;
     problem_create(&p, dtype, 4, TILE + 37);
     problem_fill(&p, logit);
@@ -251,6 +251,7 @@ static void check_sizes(visatb_dtype dtype, sizes of, problem_logit *logit, doub
     p.args.grad_scale = &p.grad_scale;
     p.args.reduction = of.reduction;
     p.args.label_smoothing = smoothing;
+    p.args.softcap = softcap;
     problem_solve(&p);
     problem_check_on_every_path(&p);
     problem_destroy(&p);
@@ -265,13 +266,16 @@ static void weights_and_scales_may_be_giant_or_tiny(void **state) {
         {1e30F, 1e30F, VISATB_REDUCTION_SUM},   {1e30F, 1e-30F, VISATB_REDUCTION_SUM},
         {1e-38F, 1, VISATB_REDUCTION_SUM},      {1e-42F, 1, VISATB_REDUCTION_SUM},
         {1e-38F, -1e-4F, VISATB_REDUCTION_SUM}, {3e38F, -1, VISATB_REDUCTION_SUM},
-        {1e-20F, 1, VISATB_REDUCTION_SUM},      {1, 0, VISATB_REDUCTION_MEAN},
+        {1e-20F, 1, VISATB_REDUCTION_SUM},      {1e30F, 1e15F, VISATB_REDUCTION_SUM},
+        {1, 0, VISATB_REDUCTION_MEAN},
     };
     for (int d = 0; d < DTYPES; ++d) {
         for (size_t i = 0; i < sizeof all / sizeof *all; ++i) {
-            check_sizes(dtypes[d], all[i], near_far_and_masked, 0);
-            check_sizes(dtypes[d], all[i], climbing_by_55, 0);
-            check_sizes(dtypes[d], all[i], ordinary, 0.1);
+            check_sizes(dtypes[d], all[i], near_far_and_masked, 0, 0);
+            check_sizes(dtypes[d], all[i], climbing_by_55, 0, 0);
+            check_sizes(dtypes[d], all[i], ordinary, 0.1, 0);
+            check_sizes(dtypes[d], all[i], near_far_and_masked, 0, 8);
+            check_sizes(dtypes[d], all[i], climbing_by_55, 0.1, 60);
         }
     }
 }

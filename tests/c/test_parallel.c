@@ -163,7 +163,7 @@ static void run_team(void (*body)(void *context), void *context, unsigned thread
     assert_int_equal(flags, 0);
     team_was_asked_for = threads;
     member self = {body, context};
-    pthread_t others[16];
+    pthread_t others[16] = {0};
     for (int i = 0; i + 1 < team_size; ++i)
         assert_int_equal(pthread_create(&others[i], NULL, be_a_member, &self), 0);
     body(context);
