@@ -338,7 +338,8 @@ typedef enum visatb_cpu_path {
     VISATB_CPU_PORTABLE = 1,    /* plain C in double: the most accurate, the slowest */
     VISATB_CPU_AVX2 = 2,        /* with FMA and F16C */
     VISATB_CPU_AVX512 = 3,      /* F, BW, DQ and VL */
-    VISATB_CPU_AVX512_BF16 = 4, /* the same, rounding to bf16 by its instruction */
+    VISATB_CPU_AVX512_BF16 = 4, /* the same; rounds to bf16 by its instruction, for which */
+                                /* what is below 1.2e-38 is 0 */
 } visatb_cpu_path;
 
 /* "portable", "avx2", "avx512", "avx512_bf16"; "auto" for VISATB_CPU_AUTO, "unknown" for any other value. */

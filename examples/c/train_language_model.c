@@ -354,8 +354,8 @@ static void read_weights(trainer *t, const char *path) {
 
 /* Fails if a task has learnt nothing. */
 static int train(trainer *t, int steps) {
-    double before[MOST_TASKS];
-    double losses[MOST_TASKS];
+    double before[MOST_TASKS] = {0};
+    double losses[MOST_TASKS] = {0};
     printf("loss on text that was not trained on, in nats a byte:\n%6s", "step");
     for (size_t id = 0; id < t->tasks; id++)
         printf(" %12s", t->task[id].name);

@@ -123,6 +123,6 @@ VEC void vec_store_bfloat16(uint16_t *to, vec even, vec odd) {
     _mm256_storeu_si256((__m256i *)(void *)to, _mm256_or_si256(low, high));
 }
 
+#define SIMD_BACKEND avx2_backend
+#define SIMD_NAME "avx2"
 #include "cpu/simd_row.h"
-
-VISATB_SIMD_BACKEND(avx2_backend, "avx2");

@@ -1,2 +1,6 @@
-/* AVX-512 with its bf16 instructions: compiled with __AVX512BF16__, the same file takes them. */
-#include "cpu/avx512.c"
+/* The backend of AVX-512 with its bf16 instructions: the same, compiled for them. */
+#include "cpu/avx512_vectors.h"
+
+#define SIMD_BACKEND avx512_bf16_backend
+#define SIMD_NAME "avx512_bf16"
+#include "cpu/simd_row.h"

@@ -1,5 +1,5 @@
 /* The loss of one row in fp32 vectors: the algorithm, written once, for any instruction set. A file that
- * includes this defines the vectors first (see avx512.c), and ends with VISATB_SIMD_BACKEND(its name).
+ * includes this defines the vectors first, then SIMD_BACKEND and SIMD_NAME.
  *
  * A row is read from memory once. Its exponentials are kept, in the gradient where that is fp32 and in
  * scratch else, both in cache; when their sum is known they are scaled where they lie, or into the gradient.
@@ -303,13 +303,12 @@ static size_t simd_scratch_bytes(visatb_dtype dtype, int64_t vocab, bool capped)
     return dtype == VISATB_DTYPE_FLOAT32 ? 0 : row_bytes;
 }
 
-#define VISATB_SIMD_BACKEND(variable, its_name)                                                              \
-    const loss_backend variable = {                                                                          \
-        .name = its_name,                                                                                    \
-        .scratch_bytes = simd_scratch_bytes,                                                                 \
-        .softmax = simd_softmax,                                                                             \
-        .gradient = simd_gradient,                                                                           \
-        .fill = simd_fill,                                                                                   \
-    }
+const loss_backend SIMD_BACKEND = {
+    .name = SIMD_NAME,
+    .scratch_bytes = simd_scratch_bytes,
+    .softmax = simd_softmax,
+    .gradient = simd_gradient,
+    .fill = simd_fill,
+};
 
 #endif

@@ -78,10 +78,10 @@ static int64_t place_of(visatb_dtype dtype, int64_t i) {
 /* NaN is passed over: it shows in the sum of exponentials. */
 INLINE float maximum_by(load_pair *load_by, const void *elements, int64_t count) {
     vec largest[4];
-    for (int k = 0; k < 4; ++k)
+    for (int64_t k = 0; k < 4; ++k)
         largest[k] = vec_set(-INFINITY);
     for (int64_t i = 0; i < count; i += STEP) {
-        for (int k = 0; k < 4; k += 2) {
+        for (int64_t k = 0; k < 4; k += 2) {
             const vec_pair z = load_by(elements, i + k * LANES);
             largest[k] = vec_max(z.first, largest[k]);
             largest[k + 1] = vec_max(z.second, largest[k + 1]);
@@ -114,19 +114,19 @@ INLINE run_sum exps_by(load_pair *load_by, size_t element_size, const run *of, r
                        bool keep) {
     vec sum[4];
     vec largest[4];
-    for (int k = 0; k < 4; ++k) {
+    for (int64_t k = 0; k < 4; ++k) {
         sum[k] = vec_set(0);
         largest[k] = vec_set(-INFINITY);
     }
     for (int64_t i = 0; i < of->count; i += STEP) {
         fetch_ahead((const char *)of->elements + (size_t)i * element_size, STEP * element_size);
         vec z[4];
-        for (int k = 0; k < 4; k += 2) {
+        for (int64_t k = 0; k < 4; k += 2) {
             const vec_pair pair = load_by(of->elements, i + k * LANES);
             z[k] = pair.first;
             z[k + 1] = pair.second;
         }
-        for (int k = 0; k < 4; ++k) {
+        for (int64_t k = 0; k < 4; ++k) {
             const int64_t at_k = i + k * LANES;
             const vec e = exp_of(z[k], of->low != NULL ? of->low + at_k : NULL, at, based);
             largest[k] = vec_max(z[k], largest[k]);
@@ -136,7 +136,7 @@ INLINE run_sum exps_by(load_pair *load_by, size_t element_size, const run *of, r
         }
     }
     wide total = wide_zero();
-    for (int k = 0; k < 4; ++k)
+    for (int64_t k = 0; k < 4; ++k)
         total = wide_add(total, sum[k]);
     return (run_sum){
         .sum = wide_total(total),

@@ -96,8 +96,8 @@ void loss_run_row(const loss_plan *plan, int64_t index, const void *logits, void
         .gradient = gradient,
         .softcap = args->softcap,
         .with_sum = args->label_smoothing > 0,
-        .scratch = scratch,
     };
+    row.scratch = scratch;
     if (!loss_row_is_valid(args, index)) {
         if (gradient != NULL)
             plan->backend->fill(&row, 0);
