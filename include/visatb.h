@@ -25,7 +25,8 @@
  * - The caller owns every array. What a handle returns by `const char **` is owned by the handle.
  * - Matrices are row-major. Scores and weights are double; a trainer's task weights are float.
  * - Every function may be called from several threads at once. A handle may be read by several threads, but
- *   must not be destroyed while another uses it. There is no global state but the thread-local error.
+ *   must not be destroyed while another uses it. There is no global state but the thread-local
+ *   error and what is looked up once: the CPU, the environment, OpenBLAS (section 5).
  * - Structs that carry arguments begin with `size`. Start from their initialiser macro (C99, or C++20 with
  *   -Wno-missing-field-initializers), so that code compiled against this version keeps working with a later
  *   library, which adds fields at the end.
@@ -404,9 +405,9 @@ typedef struct visatb_vitw_loss_args {
 
 /* The VITW loss (Eq. 2), forward and backward at once, with the usual options:
  *
- *   z = c tanh(x / c)                                         x the logits, c = softcap; z = x without
- *   l = (1 - e) nll + (e / vocab) sum_j (lse - z_j) + zeta lse^2       nll = lse - z[label], e =
- * label_smoothing L = sum_t lambda[task(t)] l(t) / D
+ *   z = c tanh(x / c)                                              x the logits, c softcap; z = x without
+ *   l = (1 - e) nll + (e / vocab) sum_j (lse - z_j) + zeta lse^2   nll = lse - z[label]
+ *   L = sum_t lambda[task(t)] l(t) / D                             e label_smoothing, zeta z_loss
  *
  * What is reported by row and by task is the plain nll of z. With label smoothing, a logit of -inf makes the
  * loss infinite, as the formula has it; softcap makes it -c.
@@ -415,10 +416,14 @@ typedef struct visatb_vitw_loss_args {
  * in row_nll, task_nll and task_tokens. Without any weighted row the loss is 0. A valid row with bad logits
  * is reported; if it has a weight, the loss and that row's gradient are NaN.
  *
- * The result has the same bits on every run and for any number of threads. Sums are fp64. In place, a failed
- * call leaves the logits as they were: every argument, and every label, task id and weight, is checked, and
- * all memory taken, before anything is written. It takes 32 bytes for each row, and for each thread one or
- * two rows of fp32 where the gradient is not fp32 or the logits are capped.
+ * The result has the same bits on every run and for any number of threads (if all of them treat subnormal
+ * numbers alike, as they do unless somebody sets them otherwise). Sums over rows are fp64; within a row up to
+ * 1024 exponentials are added up in fp32 first, but on the portable path. Entries of the gradient below 1e-7
+ * of lambda * grad_scale / D may lose digits, down to 0.
+ *
+ * In place, a failed call leaves the logits as they were: every argument, and every label, task id and
+ * weight, is checked, and all memory taken, before anything is written. It takes 32 bytes for each row, and
+ * for each thread one or two rows of fp32 where the gradient is not fp32 or the logits are capped.
  *
  * Errors: ARGUMENT (which argument, where in it, which value), UNSUPPORTED (cpu_path), MEMORY. */
 VISATB_API visatb_status visatb_vitw_loss(const visatb_vitw_loss_args *args);
@@ -520,12 +525,13 @@ VISATB_API visatb_status visatb_vitw_linear_loss_plan(const visatb_vitw_linear_l
  * dtype once, in hidden_gradient.
  *
  * The result has the same bits on every run with the same product, cpu_path, chunk_bytes and max_valid_rows,
- * for any number of threads. Nothing is allocated, but for what OpenBLAS keeps for itself. It is called from
- * our threads, with its own, which are one setting for the process, held to one for the time of the call.
+ * for any number of threads. No memory is taken but what threads and OpenBLAS take for themselves. OpenBLAS
+ * is called from the threads of the call, with its own, which are one setting for the process, held to one
+ * meanwhile.
  *
- * Errors: as visatb_vitw_loss; ARGUMENT also for outputs that overlap something, for a workspace smaller than
- * the plan's, and for more valid rows than max_valid_rows; UNSUPPORTED as the plan. Nothing is written then.
- */
+ * Errors: as visatb_vitw_loss, without MEMORY; ARGUMENT also for outputs that overlap something by their
+ * extent, for a workspace smaller than the plan's, and for more valid rows than max_valid_rows; UNSUPPORTED
+ * as the plan. Nothing is written then. */
 VISATB_API visatb_status visatb_vitw_linear_loss(const visatb_vitw_linear_loss_args *args);
 
 #ifdef __cplusplus

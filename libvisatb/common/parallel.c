@@ -20,8 +20,9 @@ int parallel_threads(int32_t threads) {
     if (threads > 0)
         return threads < MOST_THREADS ? threads : MOST_THREADS;
     cpu_set_t cpus;
+    /* It fails where there are more CPUs than the set has room for, which is above our limit. */
     if (sched_getaffinity(0, sizeof cpus, &cpus) != 0)
-        return 1;
+        return MOST_THREADS;
     const int count = CPU_COUNT(&cpus);
     return count < MOST_THREADS ? count : MOST_THREADS;
 }
@@ -68,7 +69,9 @@ void parallel_for(int threads, visatb_team *team, int64_t count, int64_t step, p
     if (wanted <= 1)
         take_pieces(&job);
     else if (team != NULL)
-        team(take_pieces, &job, (unsigned)wanted, 0);
+        /* The whole of it: GNU OpenMP ends the threads that it is not asked for, to start them again later.
+         */
+        team(take_pieces, &job, (unsigned)threads, 0);
     else
         run_own_threads(wanted, &job);
 }

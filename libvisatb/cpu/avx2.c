@@ -124,5 +124,4 @@ VEC void vec_store_bfloat16(uint16_t *to, vec even, vec odd) {
 }
 
 #define SIMD_BACKEND avx2_backend
-#define SIMD_NAME "avx2"
 #include "cpu/simd_row.h"

@@ -2,5 +2,4 @@
 #include "cpu/avx512_vectors.h"
 
 #define SIMD_BACKEND avx512_bf16_backend
-#define SIMD_NAME "avx512_bf16"
 #include "cpu/simd_row.h"

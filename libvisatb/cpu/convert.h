@@ -1,5 +1,4 @@
-/* The one place that knows what the elements of logits and gradient look like in memory. Everybody else sees
- * tiles of double: short runs of one row, small enough for the stack. */
+/* Elements of any type to double and back, in tiles: short runs of one row, small enough for the stack. */
 #ifndef VISATB_CPU_CONVERT_H
 #define VISATB_CPU_CONVERT_H
 

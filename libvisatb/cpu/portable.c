@@ -113,7 +113,6 @@ static size_t portable_scratch_bytes(visatb_dtype dtype, int64_t vocab, bool cap
 }
 
 const loss_backend portable_backend = {
-    .name = "portable",
     .scratch_bytes = portable_scratch_bytes,
     .softmax = portable_softmax,
     .gradient = portable_gradient,

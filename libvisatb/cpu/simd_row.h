@@ -1,5 +1,5 @@
 /* The loss of one row in fp32 vectors: the algorithm, written once, for any instruction set. A file that
- * includes this defines the vectors first, then SIMD_BACKEND and SIMD_NAME.
+ * includes this defines the vectors first, and SIMD_BACKEND, the name of its table.
  *
  * A row is read from memory once. Its exponentials are kept, in the gradient where that is fp32 and in
  * scratch else, both in cache; when their sum is known they are scaled where they lie, or into the gradient.
@@ -20,6 +20,7 @@ typedef struct passage {
     const loss_row *row;
     float *kept;   /* [vocab]: the exponentials; NULL: not wanted */
     float *slopes; /* [vocab] where capped and wanted, else NULL */
+    bool lost;     /* to a logit of +inf */
     bool referred; /* whether `at` comes from logits of this row */
     reference at;
     double others;
@@ -51,7 +52,7 @@ static void refer_to(passage *pass, float z, int64_t done) {
     const double scale = exp(reference_value(before) - reference_value(pass->at));
     pass->others *= scale;
     for (int64_t i = 0; pass->kept != NULL && i < done; ++i)
-        pass->kept[i] *= (float)scale;
+        pass->kept[i] = (float)((double)pass->kept[i] * scale);
 }
 
 static bool is_too_high(const passage *pass, float largest) {
@@ -74,8 +75,8 @@ static void take_tile(passage *pass, visatb_dtype dtype, const run *of, int64_t 
     else
         tile = exps_of(dtype, of, pass->at);
     pass->largest = larger(tile.largest, pass->largest);
-    /* There is no way back from +inf; the row is lost. */
-    if (!(tile.largest < INFINITY))
+    pass->lost = !(tile.largest < INFINITY);
+    if (pass->lost)
         return;
     const bool refer = is_too_high(pass, tile.largest);
     if (refer)
@@ -96,6 +97,12 @@ static void pass_plain_tile(passage *pass, int64_t first) {
         pass->sum += sum_of(row->dtype, of.elements, TILE);
     take_tile(pass, row->dtype, &of, first);
 }
+
+/* A tile of any type. */
+typedef union tile_elements {
+    float of_32_bits[TILE];
+    uint16_t of_16_bits[TILE];
+} tile_elements;
 
 /* The tile's elements, filled up with -inf to whole steps; returns how many that makes. */
 static int64_t copy_tile(const loss_row *row, int64_t first, int64_t count, void *elements) {
@@ -126,14 +133,15 @@ static bool holds_label(const loss_row *row, int64_t first, int64_t count) {
 static void pass_edge_tile(passage *pass, int64_t first, int64_t count) {
     const loss_row *row = pass->row;
     const double nothing = -INFINITY;
-    float elements[TILE];
+    tile_elements elements;
     float e[TILE];
-    const int64_t padded = copy_tile(row, first, count, elements);
+    const int64_t padded = copy_tile(row, first, count, &elements);
     if (row->with_sum)
-        pass->sum += sum_of_part(row->dtype, elements, count);
+        pass->sum += sum_of_part(row->dtype, &elements, count);
     if (holds_label(row, first, count))
-        convert_write(row->dtype, &nothing, row->label - first, 1, elements);
-    const run of = {.elements = elements, .count = padded, .kept = pass->kept != NULL ? e : NULL};
+        convert_write(row->dtype, &nothing, row->label - first, 1, &elements);
+    const run of = {
+        .elements = &elements, .count = padded, .copied = true, .kept = pass->kept != NULL ? e : NULL};
     take_tile(pass, row->dtype, &of, first);
     fetch_ahead(elements_from(row, first), (size_t)count * convert_element_size(row->dtype));
     /* In the gradient there is no room for what fills up the end; in scratch it is part of the last pair. */
@@ -143,18 +151,19 @@ static void pass_edge_tile(passage *pass, int64_t first, int64_t count) {
 
 static void pass_capped_tile(passage *pass, int64_t first, int64_t count) {
     const loss_row *row = pass->row;
-    float elements[TILE];
+    tile_elements elements;
     float z[TILE];
     float low[TILE];
     float slope[TILE];
-    const int64_t padded = copy_tile(row, first, count, elements);
-    const float largest_logit = maximum_of(row->dtype, elements, padded);
+    const int64_t padded = copy_tile(row, first, count, &elements);
+    const float largest_logit = maximum_of(row->dtype, &elements, padded);
     pass->largest_logit = larger(largest_logit, pass->largest_logit);
     /* A cap would hide it. */
-    if (!(largest_logit < INFINITY))
+    pass->lost = !(largest_logit < INFINITY);
+    if (pass->lost)
         return;
     for (int64_t i = 0; i < padded; i += PAIR)
-        store_float32(z, i, load(row->dtype, elements, i));
+        store_float32(z, i, load(row->dtype, &elements, i));
     cap_tile(row->softcap, padded, z, low, slope);
     for (int64_t i = 0; row->with_sum && i < count; ++i)
         pass->sum += (double)z[place_of(row->dtype, i)] + (double)low[place_of(row->dtype, i)];
@@ -167,19 +176,22 @@ static void pass_capped_tile(passage *pass, int64_t first, int64_t count) {
     pass->largest = larger(largest, pass->largest);
     if (is_too_high(pass, largest))
         refer_to(pass, largest, first);
-    const run of = {
-        .elements = z, .count = padded, .low = low, .kept = pass->kept != NULL ? pass->kept + first : NULL};
+    const run of = {.elements = z,
+                    .count = padded,
+                    .copied = true,
+                    .low = low,
+                    .kept = pass->kept != NULL ? pass->kept + first : NULL};
     if (pass->kept == NULL) {
-        pass->others += exps_by(load_float32, 0, &of, pass->at, true, false).sum;
+        pass->others += exps_by(load_float32, sizeof(float), &of, pass->at, true, false).sum;
         return;
     }
-    pass->others += exps_by(load_float32, 0, &of, pass->at, true, true).sum;
+    pass->others += exps_by(load_float32, sizeof(float), &of, pass->at, true, true).sum;
     memcpy(pass->slopes + first, slope, (size_t)padded * sizeof *slope);
 }
 
 static void pass_row(passage *pass) {
     const loss_row *row = pass->row;
-    for (int64_t first = 0; first < row->vocab; first += TILE) {
+    for (int64_t first = 0; first < row->vocab && !pass->lost; first += TILE) {
         const int64_t count = row->vocab - first < TILE ? row->vocab - first : TILE;
         if (row->softcap > 0)
             pass_capped_tile(pass, first, count);
@@ -217,7 +229,7 @@ static bool simd_softmax(const loss_row *row, loss_softmax *softmax) {
     };
     pass_row(&pass);
     const double largest_logit = fmax(target, (double)(row->softcap > 0 ? pass.largest_logit : pass.largest));
-    if (isnan(target) || isnan(pass.others) || !isfinite(largest_logit))
+    if (pass.lost || isnan(target) || isnan(pass.others) || !isfinite(largest_logit))
         return false;
 
     softmax->target_logit = softcap_of(target, row->softcap);
@@ -277,7 +289,8 @@ static void simd_gradient(const loss_row *row, const loss_softmax *softmax, cons
         .factor = (float)factor,
         .uniform = (float)terms->uniform,
     };
-    if (is_normal_float(factor) && fabs(terms->uniform) <= (double)FLT_MAX) {
+    const double largest_term = fmax(fabs(terms->probability), fabs(terms->uniform));
+    if (is_normal_float(factor) && largest_term <= (double)FLT_MAX) {
         const int64_t whole = row->vocab / PAIR * PAIR;
         scale_whole(row->dtype, &by, whole, row->gradient);
         if (whole < row->vocab)
@@ -304,7 +317,6 @@ static size_t simd_scratch_bytes(visatb_dtype dtype, int64_t vocab, bool capped)
 }
 
 const loss_backend SIMD_BACKEND = {
-    .name = SIMD_NAME,
     .scratch_bytes = simd_scratch_bytes,
     .softmax = simd_softmax,
     .gradient = simd_gradient,

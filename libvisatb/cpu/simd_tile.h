@@ -96,6 +96,7 @@ typedef struct run {
     int64_t count;    /* a multiple of STEP */
     const float *low; /* what is missing in the elements, or NULL */
     float *kept;
+    bool copied; /* the elements do not stand in the row: what comes after them is of no use */
 } run;
 
 typedef struct run_sum {
@@ -109,7 +110,6 @@ INLINE void fetch_ahead(const void *elements, size_t bytes) {
         __builtin_prefetch((const char *)elements + FETCH_AHEAD + line);
 }
 
-/* `element_size` 0: nothing is fetched. */
 INLINE run_sum exps_by(load_pair *load_by, size_t element_size, const run *of, reference at, bool based,
                        bool keep) {
     vec sum[4];
@@ -119,7 +119,8 @@ INLINE run_sum exps_by(load_pair *load_by, size_t element_size, const run *of, r
         largest[k] = vec_set(-INFINITY);
     }
     for (int64_t i = 0; i < of->count; i += STEP) {
-        fetch_ahead((const char *)of->elements + (size_t)i * element_size, STEP * element_size);
+        if (!of->copied)
+            fetch_ahead((const char *)of->elements + (size_t)i * element_size, STEP * element_size);
         vec z[4];
         for (int64_t k = 0; k < 4; k += 2) {
             const vec_pair pair = load_by(of->elements, i + k * LANES);

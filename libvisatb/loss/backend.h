@@ -39,8 +39,6 @@ typedef struct loss_terms {
 } loss_terms;
 
 typedef struct loss_backend {
-    const char *name;
-
     /* The working memory of a thread. */
     size_t (*scratch_bytes)(visatb_dtype dtype, int64_t vocab, bool capped);
 

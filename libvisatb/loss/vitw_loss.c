@@ -38,6 +38,9 @@ static int useful_threads(const loss_plan *plan) {
     const visatb_vitw_loss_args *args = plan->args;
     const int64_t rows_per_thread = 1 + ELEMENTS_PER_THREAD / args->vocab;
     const int64_t most = 1 + args->rows / rows_per_thread;
+    /* A pool of the caller's has its threads already, and is called whole. */
+    if (plan->args->team != NULL && most > 1)
+        return plan->threads;
     return plan->threads < most ? plan->threads : (int)most;
 }
 
