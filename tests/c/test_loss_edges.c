@@ -367,11 +367,43 @@ static void lonely_nan_among_masked_logits_is_found(void **state) {
     }
 }
 
+/* Tiles at 0, 59 and 110: the second is too near above the first for a new reference, the third is not. What
+ * was kept of the second is then 1e-22 of the row, and an ordinary number still. */
+static void small_entries_keep_their_digits_when_the_logits_rise(void **state) {
+    (void)state;
+    float logits[3 * TILE];
+    float gradient[3 * TILE];
+    for (int i = 0; i < 3 * TILE; ++i)
+        logits[i] = i < TILE ? 0 : i < TILES ? 59 : 110;
+    const int64_t label = 3 * TILE - 1;
+    const int32_t task = 0;
+    const float weight = 1;
+    double loss = 0;
+    visatb_vitw_loss_args args = VISATB_VITW_LOSS_ARGS_INIT;
+    args.rows = args.tasks = 1;
+    args.vocab = 3 * TILE;
+    args.dtype = VISATB_DTYPE_FLOAT32;
+    args.logits = logits;
+    args.gradient = gradient;
+    args.labels = &label;
+    args.task_ids = &task;
+    args.task_weights = &weight;
+    args.loss = &loss;
+    for_each_cpu_path(path) {
+        args.cpu_path = path;
+        assert_int_equal(visatb_vitw_loss(&args), VISATB_OK);
+        const double expected = exp(-51) / TILE;
+        for (int i = TILE; i < TILES; ++i)
+            assert_true(fabs((double)gradient[i] - expected) <= 1e-6 * expected);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(label_may_stand_anywhere),
         cmocka_unit_test(vocabulary_may_be_of_any_size),
         cmocka_unit_test(climbing_and_falling_logits_keep_their_accuracy),
+        cmocka_unit_test(small_entries_keep_their_digits_when_the_logits_rise),
         cmocka_unit_test(masked_logits_count_for_nothing_and_get_an_exactly_zero_gradient),
         cmocka_unit_test(huge_logits_keep_their_differences),
         cmocka_unit_test(surest_rows_keep_their_loss_and_gradient),

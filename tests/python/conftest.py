@@ -82,6 +82,27 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.fixture
+def workers(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """On how many of PyTorch's threads the library worked, each time that it asked for some."""
+    from visatb import _lib
+    from visatb.torch import call
+    from visatb.torch.team import torch_team
+
+    found: list[int] = []
+    inner = torch_team()
+    if inner is None:
+        pytest.skip("this PyTorch does not run on OpenMP")
+
+    def run(body: Any, context: Any, threads: int, flags: int) -> None:
+        found.append(threads)
+        inner(body, context, threads, flags)
+
+    team = _lib.Team(run)
+    monkeypatch.setattr(call, "torch_team", lambda: team)
+    return found
+
+
+@pytest.fixture
 def formed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, ...]]:
     """Of each call for a linear head, whether it forms the gradients of hidden, weight and bias."""
     from visatb.torch import linear_ops

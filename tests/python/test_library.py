@@ -166,7 +166,7 @@ def test_the_build_info_is_told_by_key() -> None:
 
 @pytest.fixture
 def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The library of a package scipy_openblas32 that must not be imported, and no VISATB_BLAS."""
+    """The library of a package scipy_openblas32 that must not be imported, and no choice."""
     package = tmp_path / "scipy_openblas32"
     (package / "lib").mkdir(parents=True)
     (package / "__init__.py").write_text("raise SystemExit", encoding="ascii")
@@ -174,37 +174,43 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path.touch()
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "scipy_openblas32", raising=False)
-    monkeypatch.setenv("VISATB_BLAS", "")  # So that it is restored.
-    monkeypatch.delenv("VISATB_BLAS")
+    for name in ("VISATB_BLAS", "VISATB_BLAS_OFFER"):
+        monkeypatch.setenv(name, "")  # So that it is restored.
+        monkeypatch.delenv(name)
     return path
 
 
 def test_the_blas_of_a_package_is_offered_before_the_library_is_used(wheel: Path) -> None:
     _lib.library()
-    assert os.environ["VISATB_BLAS"] == str(wheel)
+    assert os.environ["VISATB_BLAS_OFFER"] == str(wheel)
+    assert "VISATB_BLAS" not in os.environ
     assert "scipy_openblas32" not in sys.modules
 
 
 @pytest.mark.parametrize("chosen", ["", "none", "/usr/lib/libopenblas.so.0"])
+@pytest.mark.parametrize(
+    ("name", "other"), [("VISATB_BLAS", "VISATB_BLAS_OFFER"), ("VISATB_BLAS_OFFER", "VISATB_BLAS")]
+)
 def test_the_blas_that_a_user_chose_is_left_alone(
-    chosen: str, wheel: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, other: str, chosen: str, wheel: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("VISATB_BLAS", chosen)
+    monkeypatch.setenv(name, chosen)
     _lib.library()
-    assert os.environ["VISATB_BLAS"] == chosen
+    assert os.environ[name] == chosen
+    assert other not in os.environ
 
 
 def test_a_package_without_the_library_is_no_offer(wheel: Path) -> None:
     wheel.unlink()
     _lib.library()
-    assert "VISATB_BLAS" not in os.environ
+    assert not {"VISATB_BLAS", "VISATB_BLAS_OFFER"} & os.environ.keys()
 
 
 def test_no_package_is_no_offer(wheel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [])
     monkeypatch.setattr(sys, "meta_path", [])
     _lib.library()
-    assert "VISATB_BLAS" not in os.environ
+    assert not {"VISATB_BLAS", "VISATB_BLAS_OFFER"} & os.environ.keys()
 
 
 # --- errors ---------------------------------------------------------------------------------------

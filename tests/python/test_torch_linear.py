@@ -262,14 +262,18 @@ def test_bf16_errors_are_at_most_those_of_a_bf16_product_with_an_fp32_softmax(
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_number_of_threads_does_not_change_a_bit(dtype: torch.dtype) -> None:
-    batch = make_linear_batch(dtype, seq=40, width=48, vocab=700)
+def test_the_number_of_threads_does_not_change_a_bit(
+    dtype: torch.dtype, workers: list[int]
+) -> None:
+    batch = make_linear_batch(dtype, seq=256, width=96, vocab=2000)
     before = torch.get_num_threads()
     try:
         found = []
         for threads in (1, 2, 5):
             torch.set_num_threads(threads)
-            found.append(linear_gradients(vitw_linear_loss, batch, chunk_bytes=2**20))
+            workers.clear()
+            found.append(linear_gradients(vitw_linear_loss, batch, chunk_bytes=2**22))
+            assert max(workers, default=1) == threads
             assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)

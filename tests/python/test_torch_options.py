@@ -129,14 +129,18 @@ def test_they_compile(options: dict[str, float], dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_number_of_threads_does_not_change_a_bit(dtype: torch.dtype) -> None:
-    batch = make_batch(dtype, seq=40, vocab=1000)
+def test_the_number_of_threads_does_not_change_a_bit(
+    dtype: torch.dtype, workers: list[int]
+) -> None:
+    batch = make_batch(dtype, seq=120, vocab=3000)
     before = torch.get_num_threads()
     try:
         found = []
         for threads in (1, 2, 5):
             torch.set_num_threads(threads)
+            workers.clear()
             found.append(loss_and_gradient(vitw_loss, *batch, **TOGETHER))
+            assert max(workers, default=1) == threads
     finally:
         torch.set_num_threads(before)
     for loss, gradient in found[1:]:

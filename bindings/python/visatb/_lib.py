@@ -35,7 +35,9 @@ from ._errors import ArgumentError, DataError, Error, FileError, LibraryError, U
 from ._version import __version__
 
 ENVIRONMENT = "VISATB_LIBRARY"
-BLAS_ENVIRONMENT = "VISATB_BLAS"  # libvisatb reads it when it first multiplies
+# libvisatb reads both when it first multiplies: what must be used, and what may be.
+BLAS_ENVIRONMENT = "VISATB_BLAS"
+BLAS_OFFER_ENVIRONMENT = "VISATB_BLAS_OFFER"
 FILE_NAME = "libvisatb.so"
 SONAME = f"{FILE_NAME}.{'.'.join(__version__.split('.')[:2])}"  # 0.x: the minor version counts
 
@@ -431,15 +433,18 @@ def _require_version(opened: ctypes.CDLL) -> None:
 
 
 def _offer_blas() -> None:
-    """Names the OpenBLAS of the package scipy-openblas32, unless the user has named another."""
-    if BLAS_ENVIRONMENT in os.environ:
+    """Offers the OpenBLAS of the package scipy-openblas32, unless the user has named another.
+
+    libvisatb passes over it where it cannot be used.
+    """
+    if BLAS_ENVIRONMENT in os.environ or BLAS_OFFER_ENVIRONMENT in os.environ:
         return
     # Looked up and not imported, which costs nothing and runs nobody's code.
     found = importlib.util.find_spec("scipy_openblas32")
     for folder in (found and found.submodule_search_locations) or ():
         path = Path(folder) / "lib" / "libscipy_openblas.so"
         if path.exists():
-            os.environ[BLAS_ENVIRONMENT] = str(path)
+            os.environ[BLAS_OFFER_ENVIRONMENT] = str(path)
             return
 
 

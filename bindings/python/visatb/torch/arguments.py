@@ -65,7 +65,8 @@ def prepare_terms(
     grad_scale: Scalar | None,
 ) -> Terms:
     """Rows, weights and options as the operators take them; their ranges, the library knows."""
-    row_labels, row_tasks = prepare_rows(tokens, labels, task_ids, ignore_index, shift)
+    ignored = prepare_ignore_index(ignore_index)
+    row_labels, row_tasks = prepare_rows(tokens, labels, task_ids, ignored, shift)
     device = tokens.tensor.device
     return Terms(
         row_labels,
@@ -73,10 +74,18 @@ def prepare_terms(
         prepare_task_weights(task_weights, device),
         prepare_scalar("denominator", denominator, device, torch.float64),
         prepare_scalar("grad_scale", grad_scale, device, torch.float32),
-        prepare_ignore_index(ignore_index),
+        ignored,
         _prepare_reduction(reduction, has_denominator=denominator is not None),
         *_prepare_options(label_smoothing, softcap, z_loss),
     )
+
+
+def forms_in_forward(dtype: torch.dtype, grad_scale: Scalar | None) -> bool:
+    """Whether the forward forms the gradients, else the backward.
+
+    fp16 gradients of a whole step underflow before an unknown loss scale can reach them.
+    """
+    return dtype != torch.float16 or grad_scale is not None
 
 
 def prepare_ignore_index(ignore_index: int) -> int:

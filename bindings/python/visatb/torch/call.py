@@ -52,9 +52,10 @@ class Call:
     def __init__(self, rows: int, dtype: torch.dtype, terms: Terms) -> None:
         (tasks,) = terms.task_weights.shape
         self._dtype = sum_dtype(dtype)
-        self._scalars = torch.empty(3, dtype=torch.float64)
-        self._task_nll = torch.empty(tasks, dtype=torch.float64)
-        self._task_tokens = torch.empty(tasks, dtype=torch.int64)
+        # With their device, for others may be the default.
+        self._scalars = torch.empty(3, dtype=torch.float64, device="cpu")
+        self._task_nll = torch.empty(tasks, dtype=torch.float64, device="cpu")
+        self._task_tokens = torch.empty(tasks, dtype=torch.int64, device="cpu")
         self._report = Report()
         labels, task_ids, task_weights = (each.resolve_neg().contiguous() for each in terms[:3])
         self._inputs = (labels, task_ids, task_weights, terms)
@@ -97,7 +98,7 @@ class Call:
             denominator.clone(),
             self._task_nll,
             self._task_tokens,
-            torch.tensor([self._report.code, self._report.first_bad_row]),
+            torch.tensor([self._report.code, self._report.first_bad_row], device="cpu"),
         )
 
 

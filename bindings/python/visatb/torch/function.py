@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from . import ops
-from .arguments import Scalar, prepare_overwriting, prepare_terms, prepare_tokens
+from .arguments import Scalar, forms_in_forward, prepare_overwriting, prepare_terms, prepare_tokens
 from .autograd import NAME, functional_loss, inplace_loss
 from .eager import call_eagerly
 from .places import Given
@@ -141,8 +141,7 @@ def vitw_loss(
         z_loss=z_loss,
         grad_scale=grad_scale,
     )
-    # fp16 gradients of a whole step underflow before an unknown loss scale can reach them.
-    formed = needed and (logits.dtype != torch.float16 or grad_scale is not None)
+    formed = needed and forms_in_forward(logits.dtype, grad_scale)
     arguments = (rows, *terms, formed)
     if ops.is_tracing():
         loss, *statistics = functional_loss(*arguments)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from . import ops
-from .arguments import Scalar, prepare_count, prepare_terms
+from .arguments import Scalar, forms_in_forward, prepare_count, prepare_terms
 from .eager import call_eagerly
 from .head import prepare_head
 from .linear_autograd import NAME, differentiable_linear_loss
@@ -134,10 +134,7 @@ def vitw_linear_loss(
         prepare_count("chunk_bytes", chunk_bytes, 1),
         prepare_count("max_valid_rows", max_valid_rows, 0),
     )
-    # fp16 gradients of a whole step underflow before an unknown loss scale can reach them.
-    in_forward = torch.is_grad_enabled() and (
-        head.hidden.dtype != torch.float16 or grad_scale is not None
-    )
+    in_forward = torch.is_grad_enabled() and forms_in_forward(head.hidden.dtype, grad_scale)
     wanted = (
         in_forward and head.hidden.requires_grad,
         in_forward and head.weight.requires_grad,

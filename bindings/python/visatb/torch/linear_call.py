@@ -96,7 +96,7 @@ def call_vitw_linear_loss(
     )
     plan = LinearPlan()
     check(library().visatb_vitw_linear_loss_plan(ctypes.byref(arguments), ctypes.byref(plan)))
-    workspace = torch.empty(plan.workspace_bytes, dtype=torch.uint8)
+    workspace = torch.empty(plan.workspace_bytes, dtype=torch.uint8, device="cpu")
     arguments.workspace = workspace.data_ptr()
     arguments.workspace_bytes = plan.workspace_bytes
     check(library().visatb_vitw_linear_loss(ctypes.byref(arguments)))

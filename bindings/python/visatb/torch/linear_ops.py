@@ -52,7 +52,9 @@ def form_linear_loss(*flat: Any) -> tuple[Tensor, ...]:
     wide = sum_dtype(dtype)
     gradients = Gradients(
         *(
-            torch.empty(tensor.shape, dtype=kind) if tensor is not None and is_wanted else None
+            head.hidden.new_empty(tensor.shape, dtype=kind)
+            if tensor is not None and is_wanted
+            else None
             for tensor, kind, is_wanted in zip(head, (dtype, wide, wide), wanted, strict=True)
         )
     )
@@ -62,7 +64,7 @@ def form_linear_loss(*flat: Any) -> tuple[Tensor, ...]:
 
     outputs = call_with_any_scale(call, terms, *gradients)
     # What sums over all rows is rounded to the head's type here, once.
-    formed = (torch.empty(0, dtype=dtype) if g is None else g.to(dtype) for g in gradients)
+    formed = (head.hidden.new_empty(0) if g is None else g.to(dtype) for g in gradients)
     return (*outputs, *formed)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,8 +13,8 @@ from .._lib import Team
 
 
 @functools.cache
-def torch_team() -> Team | None:
-    """GOMP_parallel of the OpenMP that PyTorch runs on; None where it runs on something else.
+def torch_team() -> Any | None:
+    """GOMP_parallel of the OpenMP that PyTorch runs on, a `Team`; None where it runs on another.
 
     Threads of our own would run beside PyTorch's, which keep their cores busy for a while after
     each operation, waiting for the next.
