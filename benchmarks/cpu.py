@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from comparison import cases, report
+from comparison import cases
 
 HERE = Path(__file__).resolve().parent
 
@@ -31,6 +31,9 @@ def main() -> int:
 
 def write_report(arguments: list[str]) -> int:
     """The command `report`."""
+    # Here alone: its matplotlib brings NumPy, whose BLAS would count the cores before `measure`.
+    from comparison import report
+
     parser = argparse.ArgumentParser(prog="cpu.py report", description="Docs from a result file.")
     parser.add_argument("results", type=Path)
     parser.add_argument("--docs", type=Path, default=HERE.parent / "docs", help="their folder")
@@ -58,7 +61,7 @@ def parse_options(arguments: list[str]) -> argparse.Namespace:
     add("--rows", type=int, help="rows of every size")
     add("--dtypes", type=words, help=f"of {','.join(cases.DTYPES)}")
     add("--valid", type=words, help="percents of valid rows (100,30)")
-    add("--repeat", type=int, help="rounds of logits (9); half as many of the linear form")
+    add("--repeat", type=int, help="rounds of logits (9); fewer of the linear form")
     add("--threads", type=int, default=available, help="and cores (all)")
     add("--only", type=words, default=[], help="contestants whose name holds one of these words")
     add("--rest", type=float, default=0.0, help="ms between the renewal of the data and a run (0)")
@@ -77,6 +80,8 @@ def parse_options(arguments: list[str]) -> argparse.Namespace:
         parser.error(f"expected dtypes of {cases.DTYPES} and 1 to {available} threads")
     shares = shares or list(cases.QUICK_SHARES if options.quick else cases.SHARES)
     options.cases = cases.make_cases(sizes, dtypes, shares)
+    if not options.valid and not options.sizes:
+        options.cases = [case for case in options.cases if not cases.is_too_long(case)]
     return options
 
 
@@ -119,8 +124,7 @@ def run(options: argparse.Namespace) -> int:
     shown = progress.Progress(len(options.cases))
     for case in options.cases:
         shown.begin(case)
-        rounds = options.repeat if case.size.hidden is None else max(3, options.repeat // 2)
-        plan = timing.Plan(rounds, options.only, options.rest / 1e3)
+        plan = timing.Plan(cases.rounds(case, options.repeat), options.only, options.rest / 1e3)
         try:
             record["cases"].append(timing.run_case(case, plan, shown))
         except reference.WrongResult as wrong:

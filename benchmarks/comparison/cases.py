@@ -9,9 +9,11 @@ SHARES = (100, 30)
 # The vocabularies of Llama 2, the same made odd, and of Qwen2; fewer rows where they are wide.
 # Every gradient is beyond 32 MB, from which on malloc gives fresh pages at every call.
 LOGITS_SIZES = ("2048x32000", "2048x32003", "512x152064")
-LINEAR_SIZES = ("512x1024x32000", "256x1024x152064")
+# The logits of the last do not fit the library's 256 MiB, so they pass in chunks.
+LINEAR_SIZES = ("512x1024x32000", "256x1024x152064", "2048x1024x32000")
 QUICK_SIZES = ("640x32000", "128x256x32000")
 QUICK_SHARES = (100,)
+LONG_PRODUCTS = 5e10  # multiplications of one product
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,19 @@ def parse_size(text: str, rows: int | None = None) -> Size:
         raise ValueError(f"{text!r}; expected ROWSxVOCAB or ROWSxHIDDENxVOCAB")
     hidden = numbers[1] if len(numbers) == 3 else None
     return Size(rows or numbers[0], numbers[-1], hidden)
+
+
+def rounds(case: Case, repeat: int) -> int:
+    """How often a case is timed, where one of logits is `repeat` times."""
+    if case.size.hidden is None:
+        return repeat
+    products = case.size.rows * case.size.hidden * case.size.vocab
+    return 3 if products > LONG_PRODUCTS else max(3, repeat // 2)
+
+
+def is_too_long(case: Case) -> bool:
+    """Whether a full run goes without it, for another size tells as much in less time."""
+    return case.size == parse_size("256x1024x152064") and case.valid < 100
 
 
 def make_cases(sizes: list[Size], dtypes: list[str], shares: list[int]) -> list[Case]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -40,6 +42,7 @@ class Contestant:
         make: gives what is timed; raises NotRun.
         weighted: whether the tasks' weights count; else the plain mean is computed, which is less.
         gathers: whether it is also timed on rows that were gathered before.
+        details: what else the result file has of it on such data.
     """
 
     name: str
@@ -48,12 +51,14 @@ class Contestant:
     make: Callable[[Data], Run]
     weighted: bool = False
     gathers: bool = True
+    details: Callable[[Data], dict[str, Any]] | None = None
 
 
 def reason_of(error: BaseException) -> str:
     """One line that says why something did not run; without paths, which are somebody's own."""
     lines = str(error).strip().splitlines() or [""]
     text = f"{type(error).__name__}: {lines[0]}" if not isinstance(error, NotRun) else lines[0]
-    for folder in (*sys.path, sys.prefix):
+    for folder in sorted((*sys.path, sys.prefix), key=len, reverse=True):
         text = text.replace(folder, "") if len(folder) > 1 else text
+    text = re.sub(re.escape(tempfile.gettempdir()) + r"/[^\s'\":,)]*", "(a temporary file)", text)
     return text[:200]

@@ -20,19 +20,21 @@ def _module(name: str) -> Any:
 
 
 def _with_backward(data: Data, loss_of: Callable[[], Tensor], needs: str = "") -> Run:
-    """One call of loss and backward; where the first of them fails, `needs` says why it may."""
+    """One call of loss and backward; `needs` says why there may be no driver for Triton."""
 
     def run() -> Result:
         try:
             loss = loss_of()
             loss.backward()
         except Exception as error:
-            raise NotRun(f"{needs}{reason_of(error)}") from error
+            reason = needs if NO_DRIVER in str(error) else ""
+            raise NotRun(f"{reason}{reason_of(error)}") from error
         return Result(loss, data.gradients())
 
     return run
 
 
+NO_DRIVER = "active drivers"  # Triton: "0 active drivers ([]). There should only be one."
 TRITON = "its Triton kernels need a GPU: "
 
 

@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -16,7 +17,7 @@ import torch
 import visatb
 from visatb import _lib
 
-RIVALS = ("liger_kernel", "cut-cross-entropy", "triton", "numpy")
+RIVALS = ("liger_kernel", "cut-cross-entropy", "triton", "numpy", "scipy-openblas32")
 
 
 def machine() -> dict[str, Any]:
@@ -26,7 +27,7 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "caches": _caches(Path("/sys/devices/system/cpu/cpu0/cache")),
         "ram_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "system": f"{platform.system()} {_kernel()} {platform.machine()}",
         "libc": " ".join(platform.libc_ver()),
         "transparent_huge_pages": _read(Path("/sys/kernel/mm/transparent_hugepage/enabled")),
     }
@@ -76,6 +77,12 @@ def processor() -> str:
     """The name of the processor, where the system tells it."""
     lines = _read(Path("/proc/cpuinfo")).splitlines()
     return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "?")
+
+
+def _kernel() -> str:
+    """The version of Linux, without what a distribution or an owner added."""
+    upstream = re.match(r"\d+(\.\d+)*", platform.release())
+    return upstream[0] if upstream else "?"
 
 
 def _caches(folder: Path) -> dict[str, str]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 import visatb
 from visatb import _lib
+from visatb.torch import linear_call
 
 from .contestants import OURS, Contestant, NotRun, Result, Run
 from .data import Data
@@ -103,6 +104,30 @@ def _linear(data: Data) -> Run:
     return run
 
 
+def _linear_plan(data: Data) -> dict[str, Any]:
+    """In how many chunks the rows pass at most, and what multiplies: the plan of the very call."""
+    made = []
+
+    class Plan(_lib.LinearPlan):
+        def __init__(self) -> None:
+            super().__init__()
+            made.append(self)
+
+    hidden, weight = data.inputs
+    setattr(linear_call, "LinearPlan", Plan)  # noqa: B010 - Only here.
+    try:
+        visatb.vitw_linear_loss(hidden, weight, data.labels, data.task_ids, data.task_weights)
+    finally:
+        setattr(linear_call, "LinearPlan", _lib.LinearPlan)  # noqa: B010
+    (plan,) = made
+    return {
+        "chunks": plan.chunks,
+        "chunk_rows": plan.chunk_rows,
+        "workspace_bytes": plan.workspace_bytes,
+        "product": plan.product.decode(),
+    }
+
+
 LOGITS = (
     Contestant(SEPARATE, "`vitw_loss(...).backward()`", OURS, _separate, weighted=True),
     Contestant(
@@ -116,4 +141,13 @@ LOGITS = (
         weighted=True,
     ),
 )
-HIDDEN = (Contestant(LINEAR, "`vitw_linear_loss(...).backward()`", OURS, _linear, weighted=True),)
+HIDDEN = (
+    Contestant(
+        LINEAR,
+        "`vitw_linear_loss(...).backward()`",
+        OURS,
+        _linear,
+        weighted=True,
+        details=_linear_plan,
+    ),
+)

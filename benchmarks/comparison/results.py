@@ -26,6 +26,7 @@ from .names import (
 )
 
 FORMAT = 1
+DISTURBED = 0.15  # cores that others used meanwhile
 SHAPE = ("rows", "vocab", "hidden", "valid_percent")
 Record = dict[str, Any]
 
@@ -73,6 +74,12 @@ def contestants(case: Record) -> dict[str, Record]:
 
 def _order(contestant: Record) -> float:
     return median(contestant) if "times_s" in contestant else math.inf
+
+
+def is_disturbed(case: Record) -> bool:
+    """Whether others were at work meanwhile, so that its times are worth little."""
+    others: float = case["cores_others_used"]
+    return others > DISTURBED
 
 
 def size_of(case: Record) -> str:

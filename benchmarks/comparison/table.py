@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from .results import Ratio, Record, contestants, median, ratios, size_of
+from .results import (
+    DISTURBED,
+    Ratio,
+    Record,
+    contestants,
+    is_disturbed,
+    median,
+    ratios,
+    size_of,
+)
 
 SHORT = {"float32": "fp32", "bfloat16": "bf16"}
 
@@ -11,7 +20,8 @@ def case_text(case: Record, cases: list[Record]) -> str:
     """Times, memory and ratios of one of the cases for a terminal."""
     lines = [
         f"{case['form']} {size_of(case)} {case['dtype']}, {case['valid_rows']} valid rows"
-        f" (others used {case['cores_others_used']:.2f} cores meanwhile)",
+        f" (others used {case['cores_others_used']:.2f} cores meanwhile"
+        f"{': disturbed' if is_disturbed(case) else ''})",
         f"  {'':<36}{'median ms':>10}{'min':>9}{'max':>9}{'extra MB':>10}{'page faults':>12}",
     ]
     for name, contestant in contestants(case).items():
@@ -22,6 +32,9 @@ def case_text(case: Record, cases: list[Record]) -> str:
         numbers = f"{1e3 * median(contestant):>10.1f}{min(times):>9.1f}{max(times):>9.1f}"
         faults = sorted(contestant["page_faults"])[len(times) // 2]
         lines.append(f"  {name:<36}{numbers}{_megabytes(contestant):>10}{faults:>12}")
+    lines += [
+        f"  {name}: {_plan(c['plan'])}" for name, c in contestants(case).items() if "plan" in c
+    ]
     lines += [f"  {_ratio(ratio)}" for ratio in ratios(case, cases)]
     return "\n".join(lines)
 
@@ -30,6 +43,11 @@ def _ratio(ratio: Ratio) -> str:
     verdict = {None: "", True: ", met", False: ", missed"}[ratio.met]
     target = f" (target {ratio.target}{verdict})" if ratio.target else ""
     return f"{ratio.what} = {ratio.value:.2f}{target}"
+
+
+def _plan(plan: Record) -> str:
+    chunks = "1 chunk" if plan["chunks"] == 1 else f"up to {plan['chunks']} chunks"
+    return f"{chunks} of {plan['chunk_rows']} rows, products by {plan['product']}"
 
 
 def _megabytes(contestant: Record) -> str:
@@ -46,6 +64,7 @@ def markdown(results: Record, source: str) -> str:
         parts += [f"### {form.capitalize()} {size}", _times(cases)]
         if any(ratios(case, results["cases"]) for case in cases):
             parts.append(_ratios(cases, results["cases"]))
+        parts += _notes(cases)
     parts += ["### Contestants", _contestants(results)]
     return "\n\n".join(parts)
 
@@ -56,8 +75,8 @@ def _measured_on(results: Record, source: str) -> str:
     caches = ", ".join(f"{name} {size}" for name, size in machine["caches"].items())
     build = ", ".join(f"{key} {value}" for key, value in versions["visatb_build"].items())
     rivals = ", ".join(
-        f"{name} {versions[name] or 'not installed'}"
-        for name in ("liger_kernel", "cut-cross-entropy", "triton", "numpy")
+        f"{name} {versions.get(name) or 'not installed'}"
+        for name in ("liger_kernel", "cut-cross-entropy", "triton", "numpy", "scipy-openblas32")
     )
     return "\n".join(
         [
@@ -111,8 +130,29 @@ def _verdict(ratio: Ratio | None) -> str:
     return f"{ratio.value:.2f}" + {None: "", True: " met", False: " **missed**"}[ratio.met]
 
 
+def _notes(cases: list[Record]) -> list[str]:
+    """Below the tables: the plans of our linear form, and which cases were disturbed."""
+    plans: dict[str, list[str]] = {}
+    for case in cases:
+        for name, contestant in contestants(case).items():
+            if "plan" in contestant:
+                plans.setdefault(f"{name}: {_plan(contestant['plan'])}", []).append(_head(case))
+    notes = ["\n".join(f"- {what} ({'; '.join(heads)})." for what, heads in plans.items())]
+    disturbed = [f"{_head(c)}: {c['cores_others_used']:.2f}" for c in cases if is_disturbed(c)]
+    if disturbed:
+        notes.append(
+            f"(*) Disturbed: others used more than {DISTURBED} cores meanwhile "
+            f"({'; '.join(disturbed)}). These times are worth little."
+        )
+    return [note for note in notes if note]
+
+
+def _head(case: Record) -> str:
+    return f"{SHORT.get(case['dtype'], case['dtype'])}, {case['valid_percent']}%"
+
+
 def _heads(cases: list[Record]) -> list[str]:
-    return [f"{SHORT.get(c['dtype'], c['dtype'])}, {c['valid_percent']}%" for c in cases]
+    return [_head(case) + (" (*)" if is_disturbed(case) else "") for case in cases]
 
 
 def _contestants(results: Record) -> str:

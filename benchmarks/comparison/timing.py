@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import random
 import resource
 import time
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import torch
 from . import floors, kernel_rivals, memory, ours, torch_rivals
 from .cases import Case
 from .contestants import OURS, Contestant, NotRun, Run, reason_of
-from .data import IGNORED, Data, make_data
+from .data import IGNORED, SEED, Data, make_data
 from .load import Load
 from .progress import Progress
 from .reference import Reference
@@ -38,6 +39,7 @@ class Entry:
     peak_extra: int | None = None
     times: list[float] = field(default_factory=list)
     page_faults: list[int] = field(default_factory=list)
+    details: dict[str, Any] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -62,7 +64,15 @@ class Entry:
             "peak_extra_bytes": self.peak_extra,
             "page_faults": self.page_faults,
             "times_s": self.times,
+            **({"plan": self.details} if self.details else {}),
         }
+
+    def drop(self, error: Exception) -> None:
+        """Takes it out for an error; raises one of VisATB itself."""
+        if self.contestant.group == OURS and not isinstance(error, NotRun):
+            raise error
+        self.reason = reason_of(error)
+        self.run = None
 
 
 @dataclass(frozen=True)
@@ -130,13 +140,8 @@ def _warm_up(entry: Entry, reference: Reference) -> None:
         start = time.perf_counter()
         result = run()
         entry.first_call = time.perf_counter() - start
-    except NotRun as reason:
-        entry.reason = str(reason)
-        return
-    except Exception as error:
-        if entry.contestant.group == OURS:
-            raise
-        entry.reason = reason_of(error)
+    except Exception as error:  # noqa: BLE001 - a rival may raise anything
+        entry.drop(error)
         return
     if result is not None:
         weighted = entry.contestant.weighted
@@ -144,20 +149,33 @@ def _warm_up(entry: Entry, reference: Reference) -> None:
     del result
     gc.collect()
     entry.data.renew()
-    entry.peak_extra = memory.peak_extra(run)
+    try:
+        entry.peak_extra = memory.peak_extra(run)
+    except Exception as error:  # noqa: BLE001
+        entry.drop(error)
+        return
     entry.run = run
+    if entry.contestant.details is not None:
+        entry.details = entry.contestant.details(entry.data)
 
 
 def _rounds(entries: list[Entry], plan: Plan, progress: Progress) -> None:
-    """Every contestant once a round, so that a slow minute of the machine hits all of them."""
+    """Every contestant once a round, so that a slow minute of the machine hits all of them.
+
+    In another order each time, so that none has always the same one before it.
+    """
+    shuffler = random.Random(SEED)  # noqa: S311
     gc.collect()
     gc.disable()
     try:
         for number in range(plan.rounds):
-            turn = number * len(entries) // plan.rounds
-            for entry in entries[turn:] + entries[:turn]:
+            running = [entry for entry in entries if entry.run is not None]
+            for entry in shuffler.sample(running, len(running)):
                 progress.show(f"round {number + 1}/{plan.rounds}: {entry.title}")
-                _time_once(entry, plan.rest)
+                try:
+                    _time_once(entry, plan.rest)
+                except Exception as error:  # noqa: BLE001
+                    entry.drop(error)
     finally:
         gc.enable()
 

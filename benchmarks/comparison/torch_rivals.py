@@ -14,6 +14,7 @@ from .names import COMPILED, EAGER, LINEAR_COMPILED, LINEAR_EAGER
 
 Loss = Callable[[Data], Tensor]
 CHUNK_ROWS = 256
+MOST_ROWS_UNCHUNKED = 512
 
 
 def _plain(logits: Tensor, labels: Tensor) -> Tensor:
@@ -66,6 +67,8 @@ def _make_linear(data: Data, *, compiled: bool) -> Run:
 def _make_fused(data: Data, *, chunked: bool) -> Run:
     if not hasattr(F, "linear_cross_entropy"):
         raise NotRun(f"PyTorch {torch.__version__} has no F.linear_cross_entropy")
+    if not chunked and len(data.labels) > MOST_ROWS_UNCHUNKED:
+        raise NotRun("takes many times as long, as the smaller sizes show")
     options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=CHUNK_ROWS) if chunked else None
 
     hidden, weight = data.inputs

@@ -162,6 +162,8 @@ def test_the_diagnosis_says_what_a_missing_torch_costs_and_how_to_mend_it():
     [
         ("OpenBLAS 0.3.30", False),
         ("plain (no BLAS found)", True),
+        ("plain (VISATB_BLAS_OFFER=/site/libscipy_openblas.so: cannot be opened)", True),
+        ("plain (VISATB_BLAS=none)", False),
         ("plain avx2 (no BLAS found)", False),
         ("plain avx512 (OpenBLAS 0.3.30 takes this CPU for a Haswell)", False),
         ("plain avx2 (VISATB_BLAS=none)", False),

@@ -134,6 +134,11 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
         "ignore_index = 0.5; expected an integer of 64 bits",
     ),
     (
+        "ignore_index of None, shifted",
+        {"ignore_index": None, "shift": True},
+        "ignore_index = None; expected an integer of 64 bits",
+    ),
+    (
         "ignore_index beyond 64 bits",
         {"ignore_index": 2**63},
         "ignore_index = 9223372036854775808; expected an integer of 64 bits",

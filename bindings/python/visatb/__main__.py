@@ -73,7 +73,8 @@ def _library() -> bool:
         if key == "json" and value == "no":
             _mend(*_WITHOUT_JSON)
         # Whoever chose to have none needs no remedy.
-        if key == "blas" and value == "plain (no BLAS found)":
+        chosen = ("plain (VISATB_BLAS=", "plain (built without BLAS)")
+        if key == "blas" and value.startswith("plain (") and not value.startswith(chosen):
             _mend(*_WITHOUT_BLAS)
     return True
 
