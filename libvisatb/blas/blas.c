@@ -4,9 +4,11 @@
 #include "blas/openblas.h"
 #include "blas/plain.h"
 #include "common/error.h"
+#include "cpu/dispatch.h"
 
 #include <pthread.h>
 #include <stdio.h>
+#include <string.h>
 
 /* Our own, narrowest first. */
 static const struct {
@@ -23,13 +25,19 @@ static const struct {
 
 enum { KINDS = sizeof kinds / sizeof *kinds };
 
-static char descriptions[KINDS][128];
+static char descriptions[KINDS][720];
+static char refused[1200];
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void describe(void) {
+    const openblas *open = openblas_open();
     for (size_t kind = 0; kind < KINDS; ++kind)
         (void)snprintf(descriptions[kind], sizeof descriptions[kind], "%s (%s)", kinds[kind].name,
-                       openblas_open()->why_not);
+                       open->why_not);
+    if (open->refusal[0] != '\0')
+        (void)snprintf(refused, sizeof refused,
+                       "the environment says %s; expected the path of an OpenBLAS, none, or no such variable",
+                       open->refusal);
 }
 
 static bool has_avx512(visatb_cpu_path path) {
@@ -37,9 +45,9 @@ static bool has_avx512(visatb_cpu_path path) {
 }
 
 static blas plain_of(visatb_dtype dtype, visatb_cpu_path path) {
-    const size_t kind = has_avx512(path) ? 2 : path == VISATB_CPU_AVX2 ? 1 : 0;
+    const size_t wished = has_avx512(path) ? 2 : path == VISATB_CPU_AVX2 ? 1 : 0;
+    const size_t kind = wished < KINDS ? wished : 0;
     const bool doubles = dtype == VISATB_DTYPE_FLOAT64;
-    (void)pthread_once(&once, describe);
     return (blas){
         .multiply = doubles ? plain_double_multiply : kinds[kind].multiply,
         .room_bytes = doubles ? plain_double_room_bytes : kinds[kind].room_bytes,
@@ -47,27 +55,38 @@ static blas plain_of(visatb_dtype dtype, visatb_cpu_path path) {
     };
 }
 
-visatb_status blas_find(const char *function, visatb_dtype dtype, visatb_cpu_path path, blas *found) {
+/* What is taken where the environment is not refused. */
+static blas find(visatb_dtype dtype, visatb_cpu_path path) {
     const openblas *open = openblas_open();
-    if (open->refusal[0] != '\0')
-        return error_set(VISATB_ERROR_UNSUPPORTED,
-                         "%s: the environment says %s; expected the path of an OpenBLAS, none, or no such "
-                         "variable",
-                         function, open->refusal);
     /* Where it does not see that this CPU has AVX-512, it takes nearly twice as long as our own. */
     const bool too_narrow = has_avx512(path) && !open->uses_avx512;
-    if (open->found && !too_narrow)
-        *found = dtype == VISATB_DTYPE_FLOAT64 ? open->doubles : open->floats;
-    else
-        *found = plain_of(dtype, path);
+    if (!open->found || too_narrow)
+        return plain_of(dtype, path);
+    return dtype == VISATB_DTYPE_FLOAT64 ? open->doubles : open->floats;
+}
+
+visatb_status blas_find(const char *function, visatb_dtype dtype, visatb_cpu_path path, blas *found) {
+    (void)pthread_once(&once, describe);
+    if (refused[0] != '\0')
+        return error_set(VISATB_ERROR_UNSUPPORTED, "%s: %s", function, refused);
+    *found = find(dtype, path);
     return VISATB_OK;
 }
 
+/* The path that the description of the loss begins with. Unlike visatb_cpu_path_taken this leaves no error
+ * behind where the environment names a path that is none. */
+static visatb_cpu_path described_path(void) {
+    const char *description = dispatch_description();
+    const size_t length = strcspn(description, " ");
+    for (int path = VISATB_CPU_PORTABLE; path <= VISATB_CPU_AVX512_BF16; ++path) {
+        const char *name = visatb_cpu_path_name((visatb_cpu_path)path);
+        if (strlen(name) == length && strncmp(description, name, length) == 0)
+            return (visatb_cpu_path)path;
+    }
+    return VISATB_CPU_PORTABLE;
+}
+
 const char *blas_description(void) {
-    visatb_cpu_path path = VISATB_CPU_PORTABLE;
-    blas found;
-    if (visatb_cpu_path_taken(VISATB_CPU_AUTO, &path) == VISATB_OK &&
-        blas_find("visatb_build_info", VISATB_DTYPE_FLOAT32, path, &found) == VISATB_OK)
-        return found.description;
-    return visatb_last_error();
+    (void)pthread_once(&once, describe);
+    return refused[0] != '\0' ? refused : find(VISATB_DTYPE_FLOAT32, described_path()).description;
 }

@@ -14,7 +14,7 @@ const char *visatb_version(void) {
     return VERSION;
 }
 
-static char info[1024];
+static char info[2048]; /* also with a long reason why a BLAS is refused */
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void write_info(void) {

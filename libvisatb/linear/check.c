@@ -126,9 +126,9 @@ visatb_status linear_check_shape(const char *function, const visatb_vitw_linear_
     if (status != VISATB_OK)
         return status;
     call->path = VISATB_CPU_PORTABLE;
-    if (call->args.dtype != VISATB_DTYPE_FLOAT64)
-        status = visatb_cpu_path_taken(call->args.cpu_path, &call->path);
-    return status == VISATB_OK ? blas_find(function, call->args.dtype, call->path, &call->blas) : status;
+    if (call->args.dtype != VISATB_DTYPE_FLOAT64) /* cannot fail: the choices were found good */
+        (void)visatb_cpu_path_taken(call->args.cpu_path, &call->path);
+    return blas_find(function, call->args.dtype, call->path, &call->blas);
 }
 
 /* --- the rest ------------------------------------------------------------------------------------------ */
@@ -141,7 +141,7 @@ static visatb_status check_pointers(const char *function, const visatb_vitw_line
     return VISATB_OK;
 }
 
-/* What a call may write to, and the large things that it reads. */
+/* What a call reads or writes. */
 typedef struct memory_range {
     const char *name;
     const void *start; /* NULL: not given */
@@ -156,16 +156,28 @@ static size_t strided_bytes(int64_t rows, int64_t width, int64_t stride, size_t 
 static bool meet(const memory_range *a, const memory_range *b) {
     const uintptr_t a_start = (uintptr_t)a->start;
     const uintptr_t b_start = (uintptr_t)b->start;
-    return a->start != NULL && b->start != NULL && a_start < b_start + b->bytes &&
-           b_start < a_start + a->bytes;
+    if (a->start == NULL || b->start == NULL || a->bytes == 0 || b->bytes == 0)
+        return false;
+    return a_start < b_start ? b_start - a_start < a->bytes : a_start - b_start < b->bytes;
 }
 
-static visatb_status check_overlap(const char *function, const linear_call *call) {
+static visatb_status check_separate(const char *function, const memory_range *ranges, size_t count) {
+    for (size_t i = 0; i < count; ++i)
+        for (size_t j = 0; ranges[i].written && j < i; ++j)
+            if (meet(&ranges[i], &ranges[j]))
+                return ARGUMENT_ERROR("%s overlaps %s; expected separate memory", ranges[i].name,
+                                      ranges[j].name);
+    return VISATB_OK;
+}
+
+/* Of the workspace only the bytes that the call uses count. */
+static visatb_status check_overlap(const char *function, const linear_call *call, size_t workspace_bytes) {
     const visatb_vitw_linear_loss_args *args = &call->args;
     const size_t element = convert_element_size(args->dtype);
     const size_t wide = linear_wide_bytes(call);
     const size_t rows = (size_t)args->rows;
     const size_t vocab = (size_t)args->vocab;
+    const size_t tasks = (size_t)args->tasks;
     const size_t head = vocab * (size_t)args->hidden_size;
     const memory_range ranges[] = {
         {"hidden", args->hidden, strided_bytes(args->rows, args->hidden_size, args->hidden_stride, element),
@@ -175,20 +187,24 @@ static visatb_status check_overlap(const char *function, const linear_call *call
         {"bias", args->bias, vocab * element, false},
         {"labels", args->labels, rows * sizeof *args->labels, false},
         {"task_ids", args->task_ids, rows * sizeof *args->task_ids, false},
+        {"task_weights", args->task_weights, tasks * sizeof *args->task_weights, false},
+        {"denominator", args->denominator, sizeof *args->denominator, false},
+        {"grad_scale", args->grad_scale, sizeof *args->grad_scale, false},
         {"hidden_gradient", args->hidden_gradient,
          strided_bytes(args->rows, args->hidden_size, args->hidden_gradient_stride, element), true},
         {"weight_gradient", args->weight_gradient, head * wide, true},
         {"bias_gradient", args->bias_gradient, vocab * wide, true},
         {"row_nll", args->row_nll, rows * sizeof *args->row_nll, true},
         {"row_lse", args->row_lse, rows * sizeof *args->row_lse, true},
-        {"workspace", args->workspace, args->workspace_bytes, true},
+        {"loss", args->loss, sizeof *args->loss, true},
+        {"numerator", args->numerator, sizeof *args->numerator, true},
+        {"denominator_out", args->denominator_out, sizeof *args->denominator_out, true},
+        {"task_nll", args->task_nll, tasks * sizeof *args->task_nll, true},
+        {"task_tokens", args->task_tokens, tasks * sizeof *args->task_tokens, true},
+        {"report", args->report, sizeof *args->report, true},
+        {"workspace", args->workspace, workspace_bytes, true},
     };
-    for (size_t i = 0; i < sizeof ranges / sizeof *ranges; ++i)
-        for (size_t j = 0; ranges[i].written && j < i; ++j)
-            if (meet(&ranges[i], &ranges[j]))
-                return ARGUMENT_ERROR("%s overlaps %s; expected separate memory", ranges[i].name,
-                                      ranges[j].name);
-    return VISATB_OK;
+    return check_separate(function, ranges, sizeof ranges / sizeof *ranges);
 }
 
 static visatb_status check_valid_rows(const char *function, const linear_call *call) {
@@ -203,12 +219,12 @@ static visatb_status check_valid_rows(const char *function, const linear_call *c
     return VISATB_OK;
 }
 
-visatb_status linear_check_contents(const char *function, const linear_call *call) {
+visatb_status linear_check_contents(const char *function, const linear_call *call, size_t workspace_bytes) {
     visatb_status status = check_pointers(function, &call->args);
     if (status == VISATB_OK)
         status = loss_check_contents(function, &call->loss);
     if (status == VISATB_OK)
-        status = check_overlap(function, call);
+        status = check_overlap(function, call, workspace_bytes);
     if (status == VISATB_OK)
         status = check_valid_rows(function, call);
     return status;

@@ -16,7 +16,7 @@ static const size_t usual_budget = (size_t)256 << 20;
 
 enum {
     LARGEST_EDGE = 512,
-    MOST_WORKERS = 64, /* OpenBLAS has buffers for about twice as many */
+    MOST_WORKERS = 64, /* more would wait for each other in an OpenBLAS */
     GOOD_WORKERS = 8,  /* before there are fewer than so many, tiles are made smaller */
     SHARE_OF_ROOMS = 4 /* rooms take at most one part in so many of the budget */
 };
@@ -60,14 +60,16 @@ static size_t tile_bytes(const linear_call *call, int64_t edge) {
     return (size_t)(smaller(edge, call->args.vocab) * smaller(edge, call->args.hidden_size)) * sizeof(float);
 }
 
-/* A thread computes rows or products, never both at once. */
-static void set_room(const linear_call *call, int64_t edge, linear_layout *layout) {
+/* A thread computes rows or products, never both at once. Returns whether the room is that of the products,
+ * which a smaller edge makes smaller. */
+static bool set_room(const linear_call *call, int64_t edge, linear_layout *layout) {
     const visatb_vitw_loss_args *loss = &call->loss;
     const size_t rows = lines(call->backend->scratch_bytes(loss->dtype, loss->vocab, loss->softcap > 0));
     layout->edge = edge;
     layout->room_of_product = lines(tile_bytes(call, edge));
     const size_t products = layout->room_of_product + lines(call->blas.room_bytes(edge));
     layout->room_bytes = rows > products ? rows : products;
+    return products > rows;
 }
 
 static int64_t most_valid_rows(const visatb_vitw_linear_loss_args *args) {
@@ -97,20 +99,19 @@ static int64_t fitting_rows(const linear_call *call, const linear_layout *layout
 /* Sets edge and room, and the workers that they allow; returns the rows that fit. */
 static int64_t divide_budget(const linear_call *call, size_t budget, linear_layout *layout) {
     for (int64_t edge = LARGEST_EDGE;; edge /= 2) {
-        set_room(call, edge, layout);
+        const bool can_shrink = set_room(call, edge, layout) && edge > BLAS_SMALLEST_EDGE;
         const size_t share = budget / SHARE_OF_ROOMS;
         const size_t affordable = layout->room_bytes == 0 ? MOST_WORKERS : share / layout->room_bytes;
         size_t workers = affordable < MOST_WORKERS ? affordable : MOST_WORKERS;
         int64_t rows = fitting_rows(call, layout, budget, workers);
-        if (edge > BLAS_SMALLEST_EDGE && (workers < GOOD_WORKERS || rows < 1))
+        if (can_shrink && (workers < GOOD_WORKERS || rows < 1))
             continue;
         if (workers < 1 || rows < 1) {
             workers = 1;
             rows = fitting_rows(call, layout, budget, workers);
         }
         layout->workers = (int)workers;
-        if (edge == BLAS_SMALLEST_EDGE || rows >= 1)
-            return rows;
+        return rows;
     }
 }
 
@@ -153,4 +154,14 @@ visatb_status linear_lay_out(const char *function, const linear_call *call, line
     layout->workers = useful_workers(call, layout);
     place(call, layout);
     return VISATB_OK;
+}
+
+void linear_fit(const linear_call *call, linear_layout *layout) {
+    linear_layout smaller_one = *layout;
+    while (smaller_one.bytes > call->args.workspace_bytes && smaller_one.workers > 1) {
+        --smaller_one.workers;
+        place(call, &smaller_one);
+    }
+    if (smaller_one.bytes <= call->args.workspace_bytes)
+        *layout = smaller_one;
 }

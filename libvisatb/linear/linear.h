@@ -19,8 +19,8 @@ typedef struct linear_call {
 visatb_status linear_check_shape(const char *function, const visatb_vitw_linear_loss_args *args,
                                  linear_call *call);
 
-/* The rest, but for the workspace. */
-visatb_status linear_check_contents(const char *function, const linear_call *call);
+/* The rest, but for the size of the workspace, of which so many bytes are used. */
+visatb_status linear_check_contents(const char *function, const linear_call *call, size_t workspace_bytes);
 
 /* Bytes of an element of logits, chunks and head gradients: 4, or 8 for fp64. */
 size_t linear_wide_bytes(const linear_call *call);
@@ -47,6 +47,9 @@ typedef struct linear_layout {
 } linear_layout;
 
 visatb_status linear_lay_out(const char *function, const linear_call *call, linear_layout *layout);
+
+/* Does with fewer workers than planned, where that makes the layout fit into the workspace. */
+void linear_fit(const linear_call *call, linear_layout *layout);
 
 /* What the products of a chunk work on. */
 typedef struct linear_chunk {

@@ -45,12 +45,12 @@ static void gather_hidden(void *context, int64_t first, int64_t end, int worker)
     }
 }
 
-/* A row of weight 0 has an exact zero gradient even over NaN, which 0 times NaN would carry into the head's.
- */
+/* A row of weight 0 has an exact zero gradient even over NaN, which 0 times NaN would carry into the head's:
+ * the one product that reads hidden once more. */
 static void forget_untrained_row(const linear_run *run, int64_t row, int64_t index) {
     const int64_t size = run->call->args.hidden_size;
     const size_t wide = linear_wide_bytes(run->call);
-    if (loss_row_weight(&run->call->loss, index) == 0)
+    if (run->call->args.weight_gradient != NULL && loss_row_weight(&run->call->loss, index) == 0)
         memset(row_of(run->chunk.hidden, size, row, wide), 0, (size_t)size * wide);
 }
 
@@ -146,10 +146,17 @@ static void clear_the_rest(linear_run *run, int64_t valid) {
         memset(args->bias_gradient, 0, (size_t)args->vocab * wide);
 }
 
-static void run_all(const linear_call *call, const linear_layout *layout) {
+/* Where the layout begins. Without rows nothing is laid out, and there may be no workspace. */
+static unsigned char *start_of(const linear_call *call, const linear_layout *layout) {
+    static _Alignas(LOSS_CACHE_LINE) unsigned char nothing[LOSS_CACHE_LINE];
+    if (layout->bytes == 0)
+        return nothing;
     const uintptr_t misaligned = (uintptr_t)call->args.workspace % LOSS_CACHE_LINE;
-    unsigned char *const start =
-        (unsigned char *)call->args.workspace + (misaligned == 0 ? 0 : LOSS_CACHE_LINE - misaligned);
+    return (unsigned char *)call->args.workspace + (misaligned == 0 ? 0 : LOSS_CACHE_LINE - misaligned);
+}
+
+static void run_all(const linear_call *call, const linear_layout *layout) {
+    unsigned char *const start = start_of(call, layout);
     linear_run run = {
         .call = call,
         .layout = layout,
@@ -194,9 +201,12 @@ visatb_status visatb_vitw_linear_loss(const visatb_vitw_linear_loss_args *args) 
     linear_layout layout;
     visatb_status status = linear_check_shape(function, args, &call);
     if (status == VISATB_OK)
-        status = linear_check_contents(function, &call);
-    if (status == VISATB_OK)
         status = linear_lay_out(function, &call, &layout);
+    if (status != VISATB_OK)
+        return status;
+    if (call.args.threads == 0) /* there may be more CPUs to run on than when the workspace was planned */
+        linear_fit(&call, &layout);
+    status = linear_check_contents(function, &call, layout.bytes);
     if (status == VISATB_OK)
         status = check_workspace(function, &call, &layout);
     if (status == VISATB_OK)

@@ -1,8 +1,11 @@
 /* A library with the interface of OpenBLAS, for tests of how ours deals with one: it multiplies by the
- * definition, and counts the calls that came while its number of threads was not one. PREFIX, CONFIG and CORE
- * are its names. */
+ * definition, and counts the calls that came while its number of threads was not one, and how many came at
+ * once. PREFIX, CONFIG and CORE are its names; FAKE_OPENBLAS_CONFIG in the environment replaces CONFIG, and
+ * FAKE_OPENBLAS_SLOW makes every call last long enough to meet others. */
+#include <poll.h>
 #include <pthread.h>
 #include <stdbool.h>
+#include <stdlib.h>
 
 #define JOINED_TO(prefix, name) prefix##name
 #define JOINED(prefix, name) JOINED_TO(prefix, name)
@@ -14,11 +17,28 @@ static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static int threads = 5;
 static int calls;
 static int calls_with_threads;
+static int calls_now;
+static int most_calls_at_once;
 
-static void count_call(void) {
+static const char *environment(const char *name) {
+    return getenv(name); /* NOLINT(concurrency-mt-unsafe): nobody changes it */
+}
+
+static void begin_call(void) {
     pthread_mutex_lock(&mutex);
     calls += 1;
     calls_with_threads += threads != 1;
+    calls_now += 1;
+    if (calls_now > most_calls_at_once)
+        most_calls_at_once = calls_now;
+    pthread_mutex_unlock(&mutex);
+    if (environment("FAKE_OPENBLAS_SLOW") != NULL)
+        (void)poll(NULL, 0, 50);
+}
+
+static void end_call(void) {
+    pthread_mutex_lock(&mutex);
+    calls_now -= 1;
     pthread_mutex_unlock(&mutex);
 }
 
@@ -45,7 +65,7 @@ static double element_of(bool wide, operand of, int row, int column) {
 
 static void multiply(bool wide, int rows, int columns, int depth, operand a, operand b, bool accumulate,
                      void *c, int c_stride) {
-    count_call();
+    begin_call();
     for (int i = 0; i < rows; ++i)
         for (int j = 0; j < columns; ++j) {
             double sum = accumulate ? element(wide, c, i * c_stride + j) : 0;
@@ -53,6 +73,7 @@ static void multiply(bool wide, int rows, int columns, int depth, operand a, ope
                 sum += element_of(wide, a, i, k) * element_of(wide, b, k, j);
             put(wide, c, i * c_stride + j, sum);
         }
+    end_call();
 }
 
 void NAMED(cblas_sgemm)(int order, int turn_a, int turn_b, int rows, int columns, int depth, float alpha,
@@ -81,7 +102,8 @@ void NAMED(cblas_dgemm)(int order, int turn_a, int turn_b, int rows, int columns
 
 const char *NAMED(openblas_get_config)(void);
 const char *NAMED(openblas_get_config)(void) {
-    return CONFIG;
+    const char *config = environment("FAKE_OPENBLAS_CONFIG");
+    return config != NULL ? config : CONFIG;
 }
 
 const char *NAMED(openblas_get_corename)(void);
@@ -112,4 +134,9 @@ int fake_calls(void) {
 int fake_calls_with_threads(void);
 int fake_calls_with_threads(void) {
     return calls_with_threads;
+}
+
+int fake_most_calls_at_once(void);
+int fake_most_calls_at_once(void) {
+    return most_calls_at_once;
 }

@@ -365,6 +365,75 @@ static void outputs_overlap_nothing(void **state) {
     refuse(&c, "workspace overlaps hidden; expected separate memory");
 }
 
+static void small_outputs_overlap_nothing_either(void **state) {
+    (void)state;
+    double denominator = 3;
+    static const float scale = 2;
+    call c;
+    make(&c);
+    c.args.denominator = &denominator;
+    c.args.denominator_out = &denominator;
+    refuse(&c, "denominator_out overlaps denominator; expected separate memory");
+    make(&c);
+    c.args.grad_scale = &c.out.row_lse[1];
+    c.out.row_lse[1] = scale;
+    refuse(&c, "row_lse overlaps grad_scale; expected separate memory");
+    make(&c);
+    c.args.row_nll = c.weights;
+    refuse(&c, "row_nll overlaps task_weights; expected separate memory");
+    make(&c);
+    c.args.loss = (double *)(void *)c.out.weight_gradient;
+    refuse(&c, "loss overlaps weight_gradient; expected separate memory");
+    make(&c);
+    c.args.numerator = c.args.loss;
+    refuse(&c, "numerator overlaps loss; expected separate memory");
+    make(&c);
+    c.args.task_nll = &c.out.numerator;
+    refuse(&c, "task_nll overlaps numerator; expected separate memory");
+    make(&c);
+    c.args.task_tokens = (int64_t *)(void *)&c.out.task_nll[1];
+    refuse(&c, "task_tokens overlaps task_nll; expected separate memory");
+    make(&c);
+    c.args.report = (visatb_report *)(void *)c.out.task_tokens;
+    refuse(&c, "report overlaps task_tokens; expected separate memory");
+    make(&c);
+    c.args.loss = (double *)(void *)(workspace + 8);
+    refuse(&c, "workspace overlaps loss; expected separate memory");
+}
+
+/* What lies behind the planned bytes is not the call's, however many more are said to be there. */
+static void workspace_reaches_as_far_as_planned(void **state) {
+    (void)state;
+    call c;
+    make(&c);
+    visatb_linear_plan plan = VISATB_LINEAR_PLAN_INIT;
+    assert_int_equal(visatb_vitw_linear_loss_plan(&c.args, &plan), VISATB_OK);
+    c.args.workspace_bytes = SIZE_MAX;
+    const size_t behind = (plan.workspace_bytes + 7) / 8 * 8;
+    c.args.loss = (double *)(void *)(workspace + behind);
+    assert_int_equal(visatb_vitw_linear_loss(&c.args), VISATB_OK);
+    make(&c);
+    c.args.workspace_bytes = SIZE_MAX;
+    c.args.loss = (double *)(void *)(workspace + behind - 8);
+    refuse(&c, "workspace overlaps loss; expected separate memory");
+}
+
+static void ranges_without_elements_do_not_meet(void **state) {
+    (void)state;
+    call c;
+    make(&c);
+    c.args.rows = 0;
+    c.args.hidden = &c.out.weight_gradient[1];
+    c.args.hidden_gradient = &c.out.weight_gradient[1];
+    c.args.row_nll = c.args.row_lse = &c.out.weight_gradient[2];
+    c.args.workspace = NULL;
+    c.args.workspace_bytes = 0;
+    assert_int_equal(visatb_vitw_linear_loss(&c.args), VISATB_OK);
+    c.args.workspace = c.out.weight_gradient;
+    c.args.workspace_bytes = SIZE_MAX;
+    assert_int_equal(visatb_vitw_linear_loss(&c.args), VISATB_OK);
+}
+
 /* ---- what the arrays hold ---- */
 
 static void rows_are_checked_as_those_of_the_loss_on_logits(void **state) {
@@ -494,6 +563,9 @@ int main(void) {
         cmocka_unit_test(plan_reads_no_array_and_needs_none),
         cmocka_unit_test(matrices_are_aligned_to_their_elements),
         cmocka_unit_test(outputs_overlap_nothing),
+        cmocka_unit_test(small_outputs_overlap_nothing_either),
+        cmocka_unit_test(workspace_reaches_as_far_as_planned),
+        cmocka_unit_test(ranges_without_elements_do_not_meet),
         cmocka_unit_test(rows_are_checked_as_those_of_the_loss_on_logits),
         cmocka_unit_test(there_are_no_more_valid_rows_than_was_said),
         cmocka_unit_test(workspace_is_as_large_as_planned),

@@ -70,6 +70,27 @@ static void same_bits_for_any_number_of_threads(void **state) {
     check_threads(VISATB_DTYPE_FLOAT64, VISATB_CPU_AUTO);
 }
 
+/* The CPUs that the process may run on can be more at the call than they were when it was planned. */
+static void without_a_number_of_threads_those_are_taken_that_have_room(void **state) {
+    (void)state;
+    linear_problem p;
+    linear_create(&p, VISATB_DTYPE_FLOAT32, shape);
+    p.args.chunk_bytes = budget;
+    p.args.threads = 1;
+    linear_run(&p);
+    const double loss = p.loss_out;
+    p.args.workspace_bytes = p.plan.workspace_bytes;
+    p.args.workspace = malloc(p.args.workspace_bytes);
+    assert_non_null(p.args.workspace);
+    p.args.threads = 0;
+    assert_int_equal(visatb_vitw_linear_loss(&p.args), VISATB_OK);
+    assert_memory_equal(&p.loss_out, &loss, sizeof loss);
+    p.args.threads = 7;
+    assert_int_equal(visatb_vitw_linear_loss(&p.args), VISATB_ERROR_ARGUMENT);
+    free(p.args.workspace);
+    linear_destroy(&p);
+}
+
 /* ---- calls at the same time ---- */
 
 enum { CALLERS = 3, ROUNDS = 4 };
@@ -142,6 +163,7 @@ static void calls_at_the_same_time_give_the_same_bits(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(same_bits_for_any_number_of_threads),
+        cmocka_unit_test(without_a_number_of_threads_those_are_taken_that_have_room),
         cmocka_unit_test(calls_at_the_same_time_give_the_same_bits),
     };
     return cmocka_run_group_tests_name("threads of the loss of a linear head", tests, NULL, NULL);
