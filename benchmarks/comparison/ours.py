@@ -11,6 +11,7 @@ from torch import Tensor
 import visatb
 from visatb import _lib
 from visatb.torch import linear_call
+from visatb.torch.team import torch_team
 
 from .contestants import OURS, Contestant, NotRun, Result, Run
 from .data import Data
@@ -74,6 +75,8 @@ def _c_call(data: Data) -> Run:
         tasks=len(data.task_weights),
         logits=memory.data_ptr(),
         dtype=_lib.Dtype[name],
+        threads=torch.get_num_threads(),
+        team=torch_team() or _lib.Team(),
         labels=pointer(data.labels, ctypes.c_int64),
         task_ids=pointer(data.task_ids, ctypes.c_int32),
         task_weights=pointer(data.task_weights, ctypes.c_float),

@@ -8,7 +8,6 @@
 
 #include <pthread.h>
 #include <stdio.h>
-#include <string.h>
 
 /* Our own, narrowest first. */
 static const struct {
@@ -73,20 +72,7 @@ visatb_status blas_find(const char *function, visatb_dtype dtype, visatb_cpu_pat
     return VISATB_OK;
 }
 
-/* The path that the description of the loss begins with. Unlike visatb_cpu_path_taken this leaves no error
- * behind where the environment names a path that is none. */
-static visatb_cpu_path described_path(void) {
-    const char *description = dispatch_description();
-    const size_t length = strcspn(description, " ");
-    for (int path = VISATB_CPU_PORTABLE; path <= VISATB_CPU_AVX512_BF16; ++path) {
-        const char *name = visatb_cpu_path_name((visatb_cpu_path)path);
-        if (strlen(name) == length && strncmp(description, name, length) == 0)
-            return (visatb_cpu_path)path;
-    }
-    return VISATB_CPU_PORTABLE;
-}
-
 const char *blas_description(void) {
     (void)pthread_once(&once, describe);
-    return refused[0] != '\0' ? refused : find(VISATB_DTYPE_FLOAT32, described_path()).description;
+    return refused[0] != '\0' ? refused : find(VISATB_DTYPE_FLOAT32, dispatch_default()).description;
 }

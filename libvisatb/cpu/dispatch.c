@@ -76,14 +76,17 @@ static bool cpu_runs(visatb_cpu_path path) {
     return path == VISATB_CPU_PORTABLE;
 }
 
+static visatb_cpu_path default_path(void) {
+    return found.asked_for != VISATB_CPU_AUTO ? found.asked_for : found.best;
+}
+
 static void describe(void) {
     size_t used = 0;
     for (int path = VISATB_CPU_PORTABLE; path < PATHS; ++path)
         if (found.runs[path])
             used += (size_t)snprintf(found.list + used, sizeof found.list - used, "%s%s",
                                      used > 0 ? ", " : "", names[path]);
-    const visatb_cpu_path taken = found.asked_for != VISATB_CPU_AUTO ? found.asked_for : found.best;
-    (void)snprintf(found.description, sizeof found.description, "%s (of %s)", names[taken], found.list);
+    (void)snprintf(found.description, sizeof found.description, "%s (of %s)", names[default_path()], found.list);
 }
 
 static void find(void) {
@@ -146,4 +149,9 @@ visatb_status dispatch_backend(const char *function, visatb_cpu_path wanted, vis
 const char *dispatch_description(void) {
     (void)pthread_once(&once, find);
     return found.description;
+}
+
+visatb_cpu_path dispatch_default(void) {
+    (void)pthread_once(&once, find);
+    return default_path();
 }

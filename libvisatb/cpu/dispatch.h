@@ -11,4 +11,7 @@ visatb_status dispatch_backend(const char *function, visatb_cpu_path wanted, vis
 /* For visatb_build_info: such as "avx512 (of portable, avx2, avx512)". */
 const char *dispatch_description(void);
 
+/* The path of calls that name none, as the description has it: whether this CPU runs it is not asked. */
+visatb_cpu_path dispatch_default(void);
+
 #endif
