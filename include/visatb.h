@@ -438,9 +438,9 @@ VISATB_API visatb_status visatb_vitw_loss(const visatb_vitw_loss_args *args);
  * The products are those of an OpenBLAS, where one is found at the first call and uses this CPU as well as
  * our own do; else our own, which are as fast with AVX2 or AVX-512, and a few times slower without. The
  * environment variable VISATB_BLAS names the library (a path), or `none`; without it, it is what
- * VISATB_BLAS_OFFER names, if that can be used, or else the system's. Builds with 64-bit integers, with OpenMP,
- * for one thread, or for fewer than 64 cannot be used. visatb_vitw_linear_loss_plan says which products are
- * taken, and why.
+ * VISATB_BLAS_OFFER names, if that can be used, or else the system's. Builds with 64-bit integers, with
+ * OpenMP, for one thread, or for fewer than 64 cannot be used. visatb_vitw_linear_loss_plan says which
+ * products are taken, and why.
  * ------------------------------------------------------------------------------------------------------ */
 
 /* The arguments of visatb_vitw_linear_loss. Start from VISATB_VITW_LINEAR_LOSS_ARGS_INIT. Fields that

@@ -86,7 +86,8 @@ static void describe(void) {
         if (found.runs[path])
             used += (size_t)snprintf(found.list + used, sizeof found.list - used, "%s%s",
                                      used > 0 ? ", " : "", names[path]);
-    (void)snprintf(found.description, sizeof found.description, "%s (of %s)", names[default_path()], found.list);
+    (void)snprintf(found.description, sizeof found.description, "%s (of %s)", names[default_path()],
+                   found.list);
 }
 
 static void find(void) {

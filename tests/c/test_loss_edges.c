@@ -371,17 +371,18 @@ static void lonely_nan_among_masked_logits_is_found(void **state) {
  * was kept of the second is then 1e-22 of the row, and an ordinary number still. */
 static void small_entries_keep_their_digits_when_the_logits_rise(void **state) {
     (void)state;
-    float logits[3 * TILE];
-    float gradient[3 * TILE];
-    for (int i = 0; i < 3 * TILE; ++i)
-        logits[i] = i < TILE ? 0 : i < TILES ? 59 : 110;
-    const int64_t label = 3 * TILE - 1;
+    enum { THREE_TILES = 3 * TILE };
+    float logits[THREE_TILES];
+    float gradient[THREE_TILES];
+    for (int i = 0; i < THREE_TILES; ++i)
+        logits[i] = i < TILE ? 0.0F : i < TILES ? 59.0F : 110.0F;
+    const int64_t label = THREE_TILES - 1;
     const int32_t task = 0;
     const float weight = 1;
     double loss = 0;
     visatb_vitw_loss_args args = VISATB_VITW_LOSS_ARGS_INIT;
     args.rows = args.tasks = 1;
-    args.vocab = 3 * TILE;
+    args.vocab = THREE_TILES;
     args.dtype = VISATB_DTYPE_FLOAT32;
     args.logits = logits;
     args.gradient = gradient;
