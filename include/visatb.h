@@ -476,7 +476,8 @@ typedef struct visatb_vitw_linear_loss_args {
 
     int64_t max_valid_rows; /* 0: rows; else at most so many labels differ from ignore_index, and the */
                             /* workspace has no room for more */
-    size_t chunk_bytes;     /* the most that a workspace may take; 0: 256 MiB */
+    size_t chunk_bytes;     /* the most that a workspace may take; 0: 256 MiB. The least */
+                            /* that will do depends on the product */
     void *workspace;        /* what visatb_vitw_linear_loss_plan asks for, of any alignment; its content */
     size_t workspace_bytes; /* means nothing before and after; overlaps nothing */
 

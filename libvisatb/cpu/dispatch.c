@@ -35,7 +35,7 @@ static struct {
     char environment[32];      /* VISATB_CPU; "" without */
     visatb_cpu_path asked_for; /* by it; AUTO without, or if it names nothing */
     char list[80];             /* of the paths that run */
-    char description[120];
+    char description[200];
 } found;
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -86,8 +86,10 @@ static void describe(void) {
         if (found.runs[path])
             used += (size_t)snprintf(found.list + used, sizeof found.list - used, "%s%s",
                                      used > 0 ? ", " : "", names[path]);
-    (void)snprintf(found.description, sizeof found.description, "%s (of %s)", names[default_path()],
-                   found.list);
+    const bool is_refused = found.environment[0] != '\0' && !found.runs[found.asked_for];
+    (void)snprintf(found.description, sizeof found.description, "%s%s (of %s)",
+                   is_refused ? "refused: the environment says VISATB_CPU=" : "",
+                   is_refused ? found.environment : names[default_path()], found.list);
 }
 
 static void find(void) {

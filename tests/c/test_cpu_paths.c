@@ -163,9 +163,16 @@ static void build_info_tells_the_path_and_what_there_is(void **state) {
     (void)state;
     char list[100], line[200];
     write_list(list, sizeof list);
-    const visatb_cpu_path named = named_by_environment();
-    (void)snprintf(line, sizeof line, "\ncpu loss: %s (of %s)\n",
-                   names[named != VISATB_CPU_AUTO ? named : best()], list);
+    char message[400];
+    if (taken_by_default("visatb_vitw_loss", message, sizeof message) == VISATB_CPU_AUTO) {
+        (void)snprintf(line, sizeof line,
+                       "\ncpu loss: refused: the environment says VISATB_CPU=%.31s (of %s)\n",
+                       getenv("VISATB_CPU"), list);
+    } else {
+        const visatb_cpu_path named = named_by_environment();
+        (void)snprintf(line, sizeof line, "\ncpu loss: %s (of %s)\n",
+                       names[named != VISATB_CPU_AUTO ? named : best()], list);
+    }
     if (strstr(visatb_build_info(), line) == NULL)
         fail_msg("no line%sin:\n%s", line, visatb_build_info());
 }
