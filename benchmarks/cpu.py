@@ -1,6 +1,6 @@
 """How fast the loss is on a CPU, beside what else there is, on the same data in one process.
 
-    python benchmarks/cpu.py                       everything: some 15 minutes on two cores
+    python benchmarks/cpu.py                       everything: eleven minutes on two cores
     python benchmarks/cpu.py --quick               one small shape of each form, below a minute
     python benchmarks/cpu.py report results.json   docs/benchmarks.md and its pictures from a file
 

@@ -41,10 +41,6 @@ static size_t lines(size_t bytes) {
     return bytes > SIZE_MAX - LOSS_CACHE_LINE ? SIZE_MAX : loss_aligned_bytes(bytes);
 }
 
-static int64_t smaller(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-
 /* Whole cache lines, and an odd number of them: columns are read too, and rows that are a power of two apart
  * would compete for the same places in the cache. */
 static int64_t stride_of_logits(const linear_call *call) {

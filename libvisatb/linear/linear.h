@@ -6,6 +6,10 @@
 #include "blas/blas.h"
 #include "loss/rows.h"
 
+static inline int64_t smaller(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
 /* A checked call. */
 typedef struct linear_call {
     visatb_vitw_linear_loss_args args; /* no stride is 0 */

@@ -8,10 +8,6 @@
 
 #include <string.h>
 
-static int64_t smaller(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-
 /* Element (row, column) of a wide matrix. */
 static void *at(const linear_chunk *chunk, void *matrix, int64_t stride, int64_t row, int64_t column) {
     return (unsigned char *)matrix + (size_t)(row * stride + column) * linear_wide_bytes(chunk->call);
