@@ -13,7 +13,7 @@
  *                                  visatb_weights_read    visatb_evaluation_compute
  *   3. mathematics on arrays       visatb_contribution  visatb_difficulty  visatb_balance_weights
  *                                  visatb_improvement
- *   4. the loss                    visatb_vitw_loss
+ *   4. the loss                    visatb_vitw_loss_plan -> visatb_vitw_loss  visatb_scale_gradient
  *   5. the loss of a linear head   visatb_vitw_linear_loss_plan -> visatb_vitw_linear_loss
  *
  * Rules that hold for every function
@@ -26,7 +26,7 @@
  * - Matrices are row-major. Scores and weights are double; a trainer's task weights are float.
  * - Every function may be called from several threads at once. A handle may be read by several threads, but
  *   must not be destroyed while another uses it. There is no global state but the thread-local
- *   error and what is looked up once: the CPU, the environment, OpenBLAS (section 5).
+ *   error and what is looked up once: the CPU, the environment, OpenBLAS and cuBLAS (section 5).
  * - Structs that carry arguments begin with `size`. Start from their initialiser macro (C99, or C++20 with
  *   -Wno-missing-field-initializers), so that code compiled against this version keeps working with a later
  *   library, which adds fields at the end.
@@ -62,7 +62,8 @@ typedef enum visatb_status {
     VISATB_ERROR_DATA = 2,        /* a file or the scores in it are wrong or cannot carry weights */
     VISATB_ERROR_MEMORY = 3,      /* the host's memory is exhausted */
     VISATB_ERROR_IO = 4,          /* a file cannot be read or written */
-    VISATB_ERROR_UNSUPPORTED = 5, /* this build or this version does not have it */
+    VISATB_ERROR_UNSUPPORTED = 5, /* this build, this version or this machine does not have it */
+    VISATB_ERROR_DEVICE = 6,      /* the GPU, its driver or a library on it failed */
 } visatb_status;
 
 /* "0.1.0"; a static string. */
@@ -322,12 +323,18 @@ typedef enum visatb_reduction {
 typedef enum visatb_report_code {
     VISATB_REPORT_OK = 0,
     VISATB_REPORT_LOGITS = 1, /* a valid row holds NaN or +inf, or nothing but -inf */
+    /* CUDA only, where the CPU refuses the call: */
+    VISATB_REPORT_LABEL = 2,       /* neither ignore_index nor in [0, vocab) */
+    VISATB_REPORT_TASK_ID = 3,     /* not in [0, tasks) */
+    VISATB_REPORT_TASK_WEIGHT = 4, /* of the row's task: negative or not finite */
+    VISATB_REPORT_DENOMINATOR = 5, /* negative or not finite, or 0 though the row has a weight */
+    VISATB_REPORT_VALID_ROWS = 6,  /* the first valid row beyond max_valid_rows */
 } visatb_report_code;
 
 typedef struct visatb_report {
     int32_t code;          /* a visatb_report_code */
     int32_t reserved;      /* 0 */
-    int64_t first_bad_row; /* the lowest row with that code; -1 without one */
+    int64_t first_bad_row; /* the lowest row that is bad, which is what `code` says; -1 without one */
 } visatb_report;
 
 /* The ways in which a CPU computes. All keep the promised accuracy; their last bits differ from each other.
@@ -355,8 +362,26 @@ VISATB_API visatb_status visatb_cpu_path_taken(visatb_cpu_path wanted, visatb_cp
  * a function: with it a program that has an OpenMP pool is joined by no threads beside that pool. */
 typedef void visatb_team(void (*body)(void *context), void *context, unsigned threads, unsigned flags);
 
+/* Where the arrays are and the work is done. */
+typedef enum visatb_device {
+    VISATB_DEVICE_CPU = 0,
+    VISATB_DEVICE_CUDA = 1, /* an NVIDIA GPU of compute capability 8.0 or higher */
+} visatb_device;
+
+/* The ways in which a GPU computes. All keep the promised accuracy; their last bits differ from each other.
+ * Within one, the result has the same bits on every run. */
+typedef enum visatb_cuda_path {
+    VISATB_CUDA_AUTO = 0,     /* the first of those below that the GPU has room for */
+    VISATB_CUDA_ONE_READ = 1, /* a row waits in the shared memory of up to 8 multiprocessors, which read it */
+                              /* once; compute capability 9.0 and higher, rows of up to about 1.7 MB */
+    VISATB_CUDA_TWO_READ =
+        2, /* a row is read twice, the second time from the L2 cache where it stays there */
+} visatb_cuda_path;
+
 /* The arguments of visatb_vitw_loss. Start from VISATB_VITW_LOSS_ARGS_INIT. "NULL: ..." marks what is
- * optional; every pointer is to host memory, logits and gradient aligned to their element. */
+ * optional. Logits and gradient are aligned to their element. Every pointer is to host memory, and with
+ * VISATB_DEVICE_CUDA to memory that the GPU can reach; but denominator and grad_scale may be either there,
+ * and are read during the call if they are the host's, else when the work is done. */
 typedef struct visatb_vitw_loss_args {
     size_t size;
 
@@ -398,10 +423,36 @@ typedef struct visatb_vitw_loss_args {
     double *task_nll;        /* out, NULL: no: [tasks] sums of nll, not weighted */
     int64_t *task_tokens;    /* out, NULL: no: [tasks] numbers of valid tokens */
     visatb_report *report;   /* out, NULL: no */
+
+    visatb_device device;
+    visatb_cuda_path cuda_path; /* VISATB_CUDA_AUTO, or a path that must be taken. This and what follows: */
+                                /* CUDA only */
+    void *workspace;            /* what visatb_vitw_loss_plan asks for, of any alignment; its content means */
+    size_t workspace_bytes;     /* nothing before and after; overlaps nothing */
+    void *stream;               /* a cudaStream_t of the arrays' GPU; NULL: its default stream */
 } visatb_vitw_loss_args;
 
 #define VISATB_VITW_LOSS_ARGS_INIT                                                                           \
     { .size = sizeof(visatb_vitw_loss_args), .ignore_index = -100 }
+
+/* How a call will be done. Set `size`, as VISATB_LOSS_PLAN_INIT does. */
+typedef struct visatb_loss_plan {
+    size_t size;
+    size_t workspace_bytes;     /* what the call needs from its caller; 0 on the CPU */
+    visatb_cpu_path cpu_path;   /* that is taken; VISATB_CPU_AUTO on a GPU */
+    visatb_cuda_path cuda_path; /* that is taken; VISATB_CUDA_AUTO on the CPU */
+    int32_t cluster;            /* thread blocks that share a row; 0 on the CPU */
+    int32_t threads;            /* of each of them; 0 on the CPU */
+} visatb_loss_plan;
+
+#define VISATB_LOSS_PLAN_INIT                                                                                \
+    { .size = sizeof(visatb_loss_plan) }
+
+/* The plan of a call with these shapes and choices, on the CPU or the current CUDA device. No array is read,
+ * and each may be NULL, workspace and loss too; logits and gradient only say how rows are aligned.
+ * Errors: ARGUMENT, UNSUPPORTED (the path; no CUDA in this build, no GPU that it can use: the message says
+ * why), DEVICE. */
+VISATB_API visatb_status visatb_vitw_loss_plan(const visatb_vitw_loss_args *args, visatb_loss_plan *plan);
 
 /* The VITW loss (Eq. 2), forward and backward at once, with the usual options:
  *
@@ -425,8 +476,26 @@ typedef struct visatb_vitw_loss_args {
  * weight, is checked, and all memory taken, before anything is written. It takes 32 bytes for each row, and
  * for each thread one or two rows of fp32 where the gradient is not fp32 or the logits are capped.
  *
- * Errors: ARGUMENT (which argument, where in it, which value), UNSUPPORTED (cpu_path), MEMORY. */
+ * On a GPU the call puts its work into the stream and returns; it neither waits for the GPU nor takes memory
+ * of it, and can be captured into a CUDA graph, whose replays read all arrays anew. What lies in the GPU's
+ * memory cannot be checked beforehand: a row with a bad label, task id or task weight makes the loss NaN, its
+ * own gradient NaN, and is reported; it has no part in a denominator that is computed. With a bad denominator
+ * the gradient of every row that has a weight is NaN, with a grad_scale that is not finite too. Nothing is
+ * read or written out of bounds.
+ *
+ * Errors: ARGUMENT (which argument, where in it, which value), UNSUPPORTED (cpu_path, cuda_path, device),
+ * MEMORY, DEVICE. */
 VISATB_API visatb_status visatb_vitw_loss(const visatb_vitw_loss_args *args);
+
+/* On a GPU: gradient *= *factor / *expected, rounded once, or nothing at all where the two are equal: for a
+ * backward whose upstream factor, known to the GPU alone, nearly always is the grad_scale of the forward.
+ *   gradient  [count] of dtype (not fp64), in place
+ *   factor    in the GPU's memory
+ *   expected  in the GPU's memory; NULL: 1
+ *   stream    a cudaStream_t of the gradient's GPU; NULL: its default stream
+ * Errors: ARGUMENT, UNSUPPORTED (as VISATB_DEVICE_CUDA), DEVICE. */
+VISATB_API visatb_status visatb_scale_gradient(void *gradient, int64_t count, visatb_dtype dtype,
+                                               const float *factor, const float *expected, void *stream);
 
 /* ------------------------------------------------------------------------------------------------------
  * 5. The VITW loss of a linear head
@@ -441,7 +510,24 @@ VISATB_API visatb_status visatb_vitw_loss(const visatb_vitw_loss_args *args);
  * VISATB_BLAS_OFFER names, if that can be used, or else the system's. Builds with 64-bit integers, with
  * OpenMP, for one thread, or for fewer than 64 cannot be used. visatb_vitw_linear_loss_plan says which
  * products are taken, and why.
+ *
+ * On a GPU the products are those of cuBLAS, which is opened when a context is created: the library that
+ * VISATB_CUBLAS names (a path), or else one that the process has loaded already, as PyTorch has, or else the
+ * system's libcublas.so.13 or .12.
  * ------------------------------------------------------------------------------------------------------ */
+
+/* What calls on a GPU keep between them: a handle of cuBLAS. */
+typedef struct visatb_context visatb_context;
+
+/* A context for the current CUDA device. Creating it may wait for the GPU and take memory of it, so it is not
+ * for a stream that is being captured.
+ *   context  out: a handle for visatb_context_destroy. It serves one call at a time.
+ * Errors: ARGUMENT, UNSUPPORTED (as VISATB_DEVICE_CUDA; no cuBLAS: the message says what was tried), MEMORY,
+ * DEVICE. */
+VISATB_API visatb_status visatb_context_create(visatb_context **context);
+
+/* NULL is fine. Work that is under way must be done. */
+VISATB_API void visatb_context_destroy(visatb_context *context);
 
 /* The arguments of visatb_vitw_linear_loss. Start from VISATB_VITW_LINEAR_LOSS_ARGS_INIT. Fields that
  * visatb_vitw_loss_args has too mean the same. */
@@ -477,7 +563,8 @@ typedef struct visatb_vitw_linear_loss_args {
     int64_t max_valid_rows; /* 0: rows; else at most so many labels differ from ignore_index, and the */
                             /* workspace has no room for more */
     size_t chunk_bytes;     /* the most that a workspace may take; 0: 256 MiB. The least */
-                            /* that will do depends on the product */
+                            /* that will do depends on the product. CUDA: the most that the logits of a */
+                            /* chunk may take; 0: 1 GiB */
     void *workspace;        /* what visatb_vitw_linear_loss_plan asks for, of any alignment; its content */
     size_t workspace_bytes; /* means nothing before and after; overlaps nothing */
 
@@ -497,6 +584,14 @@ typedef struct visatb_vitw_linear_loss_args {
     double *task_nll;
     int64_t *task_tokens;
     visatb_report *report;
+
+    visatb_device device;
+    visatb_cuda_path cuda_path; /* this and what follows: CUDA only */
+    visatb_dtype
+        head_gradient_dtype; /* of weight_gradient and bias_gradient; 0: fp32; or `dtype`, which is */
+                             /* rounded to once */
+    visatb_context *context; /* of the arrays' GPU */
+    void *stream;
 } visatb_vitw_linear_loss_args;
 
 #define VISATB_VITW_LINEAR_LOSS_ARGS_INIT                                                                    \
@@ -505,19 +600,22 @@ typedef struct visatb_vitw_linear_loss_args {
 /* How a call will be done. Set `size`, as VISATB_LINEAR_PLAN_INIT does. */
 typedef struct visatb_linear_plan {
     size_t size;
-    size_t workspace_bytes;   /* what the call needs, <= chunk_bytes */
-    int64_t chunk_rows;       /* valid rows that pass at a time */
-    int64_t chunks;           /* how often, if max_valid_rows rows are valid */
-    const char *product;      /* what multiplies, such as "OpenBLAS 0.3.30" or "plain avx2 (no BLAS */
-                              /* found)"; a static string */
-    visatb_cpu_path cpu_path; /* what the loss itself takes */
+    size_t workspace_bytes;     /* what the call needs, <= chunk_bytes */
+    int64_t chunk_rows;         /* valid rows that pass at a time */
+    int64_t chunks;             /* how often, if max_valid_rows rows are valid */
+    const char *product;        /* what multiplies, such as "OpenBLAS 0.3.30", "plain avx2 (no BLAS found)" */
+                                /* or "cuBLAS 13.1.0"; a static string, or the context's */
+    visatb_cpu_path cpu_path;   /* what the loss itself takes; VISATB_CPU_AUTO on a GPU */
+    visatb_cuda_path cuda_path; /* the same; VISATB_CUDA_AUTO on the CPU */
 } visatb_linear_plan;
 
 #define VISATB_LINEAR_PLAN_INIT                                                                              \
     { .size = sizeof(visatb_linear_plan) }
 
 /* The plan of a call with these shapes, options, threads, chunk_bytes and max_valid_rows. No array is read,
- * and each may be NULL, workspace and loss too.
+ * and each may be NULL, workspace and loss too, on a GPU also the context (`product` is "cuBLAS" then). On a
+ * GPU, workspace_bytes is more than chunk_bytes by the gathered rows, by 32 MiB for cuBLAS, and by an fp32
+ * gradient of the head where that is wanted in another type and there are several chunks.
  * Errors: ARGUMENT (also a chunk_bytes too small for a single row: the message says how many it takes),
  * UNSUPPORTED (cpu_path; a library named by VISATB_BLAS that cannot be used). */
 VISATB_API visatb_status visatb_vitw_linear_loss_plan(const visatb_vitw_linear_loss_args *args,
@@ -531,6 +629,11 @@ VISATB_API visatb_status visatb_vitw_linear_loss_plan(const visatb_vitw_linear_l
  * for any number of threads. No memory is taken but what threads and OpenBLAS take for themselves. OpenBLAS
  * is called from the threads of the call, with its own, which are one setting for the process, held to one
  * meanwhile.
+ *
+ * On a GPU the logits are of `dtype`, as those of a head computed by PyTorch are. The same sizes reach cuBLAS
+ * whatever the labels are: rows are gathered up to max_valid_rows, and the rest of those are zeros; so a CUDA
+ * graph can be replayed with other labels. With more valid rows than that, the loss and the gradients are
+ * NaN.
  *
  * Errors: as visatb_vitw_loss, without MEMORY; ARGUMENT also for outputs that overlap something by their
  * extent, for a workspace smaller than the plan's, and for more valid rows than max_valid_rows; UNSUPPORTED

@@ -1,0 +1,19 @@
+/* What the rest of the library asks of this folder. Where the library is built without CUDA,
+ * without_cuda.c answers that there is none. */
+#ifndef VISATB_CUDA_CUDA_H
+#define VISATB_CUDA_CUDA_H
+
+#include "visatb.h"
+
+/* visatb_vitw_loss and its plan, for arguments of our own version whose strides are not 0. */
+visatb_status cuda_vitw_loss(const visatb_vitw_loss_args *args);
+visatb_status cuda_vitw_loss_plan(const visatb_vitw_loss_args *args, visatb_loss_plan *plan);
+
+/* visatb_vitw_linear_loss and its plan, likewise. */
+visatb_status cuda_vitw_linear_loss(const visatb_vitw_linear_loss_args *args);
+visatb_status cuda_vitw_linear_loss_plan(const visatb_vitw_linear_loss_args *args, visatb_linear_plan *plan);
+
+/* For visatb_build_info. */
+const char *cuda_description(void);
+
+#endif
