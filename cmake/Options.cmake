@@ -11,15 +11,19 @@ function(visatb_read_switch name)
   set(${name} ${value} PARENT_SCOPE)
 endfunction()
 
-# Compiler settings shared by the library, its tests and its fuzzers.
+# Compiler settings shared by the library, its tests and its fuzzers. CUDA's compiler hands what it makes to the host's,
+# which would warn of code that nobody wrote.
+set(visatb_c_and_cxx "$<COMPILE_LANGUAGE:C,CXX>")
 add_library(visatb_options INTERFACE)
 target_compile_options(visatb_options INTERFACE
-  -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes
+  $<${visatb_c_and_cxx}:-Wall;-Wextra;-Wpedantic;-Wconversion;-Wshadow>
+  $<$<COMPILE_LANGUAGE:C>:-Wstrict-prototypes;-Wmissing-prototypes>
+  $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra,-fno-exceptions,-fno-rtti,-fno-threadsafe-statics>
   # One code path gives the same bits everywhere: the compiler must not fuse multiplies and adds as it likes.
-  -ffp-contract=off)
+  $<${visatb_c_and_cxx}:-ffp-contract=off>)
 
 if(VISATB_SANITIZE)
   target_compile_options(visatb_options INTERFACE
-    -fsanitize=${VISATB_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g)
+    $<${visatb_c_and_cxx}:-fsanitize=${VISATB_SANITIZE};-fno-sanitize-recover=all;-fno-omit-frame-pointer;-g>)
   target_link_options(visatb_options INTERFACE -fsanitize=${VISATB_SANITIZE})
 endif()

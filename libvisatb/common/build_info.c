@@ -1,5 +1,6 @@
 #include "blas/blas.h"
 #include "cpu/dispatch.h"
+#include "cuda/cuda.h"
 #include "visatb.h"
 
 #include <pthread.h>
@@ -24,8 +25,8 @@ static void write_info(void) {
                    "json: " VISATB_BUILD_JSON "\n"
                    "cpu loss: %s\n"
                    "blas: %s\n"
-                   "cuda: no\n",
-                   dispatch_description(), blas_description());
+                   "cuda: %s\n",
+                   dispatch_description(), blas_description(), cuda_description());
 }
 
 const char *visatb_build_info(void) {

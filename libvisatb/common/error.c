@@ -48,6 +48,7 @@ const char *visatb_status_string(visatb_status status) {
     case VISATB_ERROR_MEMORY: return "out of memory";
     case VISATB_ERROR_IO: return "input or output failed";
     case VISATB_ERROR_UNSUPPORTED: return "not supported";
+    case VISATB_ERROR_DEVICE: return "GPU failure";
     }
     return "unknown status";
 }

@@ -52,9 +52,10 @@ typedef struct cuda_count {
     cuda_rows rows;
     bool computes; /* D; else it is `given` */
     cuda_scalar given;
-    cuda_step *step; /* out */
-    int64_t *index;  /* out [room], NULL: no: rows that are valid, in their order; -1 beyond them */
-    int64_t room;
+    cuda_step *step;  /* out */
+    int64_t *index;   /* out [capacity], NULL: no: rows that are valid, in their order; -1 beyond them */
+    int64_t room;     /* most rows listed */
+    int64_t capacity; /* length of the index, >= room */
     cuda_outcome *outcomes; /* out with `index`: [rows], of the valid rows that have no room: NaN */
 } cuda_count;
 

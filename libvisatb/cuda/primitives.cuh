@@ -7,7 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* How a kernel is launched. Blocks come in clusters of `cluster`, which share what shared memory they have. */
+/* How a kernel is launched. Blocks come in clusters of `cluster`, which share what shared memory they have.
+ */
 struct launch_shape {
     int64_t clusters;    /* <= 2^31 - 1 blocks in all */
     int cluster;         /* 1, 2, 4 or 8; more than 1 needs compute capability 9.0 */

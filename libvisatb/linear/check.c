@@ -1,4 +1,5 @@
-/* Whatever is wrong with a call is found and said here, before anything is written. */
+/* Whatever is wrong with a call is found and said here, before anything is written. What can be said of a
+ * call on a GPU too is not only the CPU's. */
 #include "linear/linear.h"
 
 #include "common/error.h"
@@ -26,13 +27,13 @@ static visatb_dtype dtype_of_logits(visatb_dtype dtype) {
     return elements_are_narrow(dtype) ? VISATB_DTYPE_FLOAT32 : dtype;
 }
 
-static visatb_vitw_loss_args loss_on_logits(const visatb_vitw_linear_loss_args *args) {
+visatb_vitw_loss_args linear_loss_on_logits(const visatb_vitw_linear_loss_args *args, visatb_dtype dtype) {
     return (visatb_vitw_loss_args){
         .size = sizeof(visatb_vitw_loss_args),
         .rows = args->rows,
         .vocab = args->vocab,
         .tasks = args->tasks,
-        .dtype = dtype_of_logits(args->dtype),
+        .dtype = dtype,
         .reduction = args->reduction,
         .labels = args->labels,
         .task_ids = args->task_ids,
@@ -54,6 +55,11 @@ static visatb_vitw_loss_args loss_on_logits(const visatb_vitw_linear_loss_args *
         .task_nll = args->task_nll,
         .task_tokens = args->task_tokens,
         .report = args->report,
+        .device = args->device,
+        .cuda_path = args->cuda_path,
+        .workspace = args->workspace,
+        .workspace_bytes = args->workspace_bytes,
+        .stream = args->stream,
     };
 }
 
@@ -64,7 +70,7 @@ static visatb_status check_extent(const char *function, const char *name, int64_
     return VISATB_OK;
 }
 
-static visatb_status check_extents(const char *function, const visatb_vitw_linear_loss_args *args) {
+visatb_status linear_check_extents(const char *function, const visatb_vitw_linear_loss_args *args) {
     visatb_status status = check_extent(function, "hidden_size", args->hidden_size, 1);
     if (status == VISATB_OK)
         status = check_extent(function, "vocab", args->vocab, 1);
@@ -82,11 +88,10 @@ static visatb_status check_extents(const char *function, const visatb_vitw_linea
     return VISATB_OK;
 }
 
-/* The caller's matrices of elements of `dtype`, and those of the head's gradients. */
-static visatb_status check_matrices(const char *function, const linear_call *call) {
-    const visatb_vitw_linear_loss_args *args = &call->args;
+visatb_status linear_check_matrices(const char *function, const visatb_vitw_linear_loss_args *args,
+                                    visatb_dtype head) {
     const size_t element = convert_element_size(args->dtype);
-    const size_t wide = linear_wide_bytes(call);
+    const size_t of_head = convert_element_size(head);
     const int64_t size = args->hidden_size;
     const loss_matrix matrices[] = {
         {"hidden", "hidden_size", args->hidden, args->rows, size, args->hidden_stride, element},
@@ -94,8 +99,8 @@ static visatb_status check_matrices(const char *function, const linear_call *cal
         {"bias", "vocab", args->bias, 1, args->vocab, args->vocab, element},
         {"hidden_gradient", "hidden_size", args->hidden_gradient, args->rows, size,
          args->hidden_gradient_stride, element},
-        {"weight_gradient", "hidden_size", args->weight_gradient, args->vocab, size, size, wide},
-        {"bias_gradient", "vocab", args->bias_gradient, 1, args->vocab, args->vocab, wide},
+        {"weight_gradient", "hidden_size", args->weight_gradient, args->vocab, size, size, of_head},
+        {"bias_gradient", "vocab", args->bias_gradient, 1, args->vocab, args->vocab, of_head},
     };
     visatb_status status = VISATB_OK;
     for (size_t i = 0; status == VISATB_OK && i < sizeof matrices / sizeof *matrices; ++i)
@@ -110,30 +115,48 @@ static void set_strides(visatb_vitw_linear_loss_args *args) {
             *strides[i] = args->hidden_size;
 }
 
+visatb_status linear_copy_args(const char *function, const visatb_vitw_linear_loss_args *args,
+                               visatb_vitw_linear_loss_args *known) {
+    const visatb_status status =
+        loss_copy_args(function, "VISATB_VITW_LINEAR_LOSS_ARGS_INIT", args, known, sizeof *known);
+    if (status == VISATB_OK)
+        set_strides(known);
+    return status;
+}
+
+/* It must not be passed over: the memory behind the gradients may be too small for what we write. */
+static visatb_status check_head_dtype(const char *function, const linear_call *call) {
+    const visatb_dtype head = call->args.head_gradient_dtype;
+    if (head != (visatb_dtype)0 && head != call->loss.dtype)
+        return ARGUMENT_ERROR(
+            "head_gradient_dtype = %d; expected 0 or %s (%d), which is what the CPU writes", (int)head,
+            call->loss.dtype == VISATB_DTYPE_FLOAT64 ? "VISATB_DTYPE_FLOAT64" : "VISATB_DTYPE_FLOAT32",
+            (int)call->loss.dtype);
+    return VISATB_OK;
+}
+
 visatb_status linear_check_shape(const char *function, const visatb_vitw_linear_loss_args *args,
                                  linear_call *call) {
-    visatb_status status =
-        loss_copy_args(function, "VISATB_VITW_LINEAR_LOSS_ARGS_INIT", args, &call->args, sizeof call->args);
-    if (status != VISATB_OK)
-        return status;
-    set_strides(&call->args);
-    call->loss = loss_on_logits(&call->args);
-    status = loss_check_choices(function, &call->loss, &call->backend);
+    call->args = *args;
+    call->loss = linear_loss_on_logits(args, dtype_of_logits(args->dtype));
+    visatb_status status = loss_check_choices(function, &call->loss, &call->backend);
     if (status == VISATB_OK)
-        status = check_extents(function, &call->args);
+        status = linear_check_extents(function, args);
     if (status == VISATB_OK)
-        status = check_matrices(function, call);
+        status = check_head_dtype(function, call);
+    if (status == VISATB_OK)
+        status = linear_check_matrices(function, args, call->loss.dtype);
     if (status != VISATB_OK)
         return status;
     call->path = VISATB_CPU_PORTABLE;
-    if (call->args.dtype != VISATB_DTYPE_FLOAT64) /* cannot fail: the choices were found good */
-        (void)visatb_cpu_path_taken(call->args.cpu_path, &call->path);
-    return blas_find(function, call->args.dtype, call->path, &call->blas);
+    if (args->dtype != VISATB_DTYPE_FLOAT64) /* cannot fail: the choices were found good */
+        (void)visatb_cpu_path_taken(args->cpu_path, &call->path);
+    return blas_find(function, args->dtype, call->path, &call->blas);
 }
 
 /* --- the rest ------------------------------------------------------------------------------------------ */
 
-static visatb_status check_pointers(const char *function, const visatb_vitw_linear_loss_args *args) {
+visatb_status linear_check_pointers(const char *function, const visatb_vitw_linear_loss_args *args) {
     if (args->weight == NULL)
         return ARGUMENT_ERROR("%s = NULL; expected a pointer", "weight");
     if (args->rows > 0 && args->hidden == NULL)
@@ -170,15 +193,14 @@ static visatb_status check_separate(const char *function, const memory_range *ra
     return VISATB_OK;
 }
 
-/* Of the workspace only the bytes that the call uses count. */
-static visatb_status check_overlap(const char *function, const linear_call *call, size_t workspace_bytes) {
-    const visatb_vitw_linear_loss_args *args = &call->args;
+visatb_status linear_check_overlap(const char *function, const visatb_vitw_linear_loss_args *args,
+                                   visatb_dtype head, size_t workspace_bytes) {
     const size_t element = convert_element_size(args->dtype);
-    const size_t wide = linear_wide_bytes(call);
+    const size_t of_head = convert_element_size(head);
     const size_t rows = (size_t)args->rows;
     const size_t vocab = (size_t)args->vocab;
     const size_t tasks = (size_t)args->tasks;
-    const size_t head = vocab * (size_t)args->hidden_size;
+    const size_t head_bytes = vocab * (size_t)args->hidden_size * of_head;
     const memory_range ranges[] = {
         {"hidden", args->hidden, strided_bytes(args->rows, args->hidden_size, args->hidden_stride, element),
          false},
@@ -192,8 +214,8 @@ static visatb_status check_overlap(const char *function, const linear_call *call
         {"grad_scale", args->grad_scale, sizeof *args->grad_scale, false},
         {"hidden_gradient", args->hidden_gradient,
          strided_bytes(args->rows, args->hidden_size, args->hidden_gradient_stride, element), true},
-        {"weight_gradient", args->weight_gradient, head * wide, true},
-        {"bias_gradient", args->bias_gradient, vocab * wide, true},
+        {"weight_gradient", args->weight_gradient, head_bytes, true},
+        {"bias_gradient", args->bias_gradient, vocab * of_head, true},
         {"row_nll", args->row_nll, rows * sizeof *args->row_nll, true},
         {"row_lse", args->row_lse, rows * sizeof *args->row_lse, true},
         {"loss", args->loss, sizeof *args->loss, true},
@@ -205,6 +227,17 @@ static visatb_status check_overlap(const char *function, const linear_call *call
         {"workspace", args->workspace, workspace_bytes, true},
     };
     return check_separate(function, ranges, sizeof ranges / sizeof *ranges);
+}
+
+visatb_status linear_check_workspace(const char *function, const visatb_vitw_linear_loss_args *args,
+                                     size_t needed) {
+    if (args->workspace_bytes < needed)
+        return ARGUMENT_ERROR(
+            "workspace_bytes = %zu; expected at least %zu, as visatb_vitw_linear_loss_plan tells",
+            args->workspace_bytes, needed);
+    if (needed > 0 && args->workspace == NULL)
+        return ARGUMENT_ERROR("workspace = NULL; expected %zu bytes of memory", needed);
+    return VISATB_OK;
 }
 
 static visatb_status check_valid_rows(const char *function, const linear_call *call) {
@@ -220,11 +253,11 @@ static visatb_status check_valid_rows(const char *function, const linear_call *c
 }
 
 visatb_status linear_check_contents(const char *function, const linear_call *call, size_t workspace_bytes) {
-    visatb_status status = check_pointers(function, &call->args);
+    visatb_status status = linear_check_pointers(function, &call->args);
     if (status == VISATB_OK)
         status = loss_check_contents(function, &call->loss);
     if (status == VISATB_OK)
-        status = check_overlap(function, call, workspace_bytes);
+        status = linear_check_overlap(function, &call->args, call->loss.dtype, workspace_bytes);
     if (status == VISATB_OK)
         status = check_valid_rows(function, call);
     return status;

@@ -13,13 +13,41 @@ static inline int64_t smaller(int64_t a, int64_t b) {
 /* A checked call. */
 typedef struct linear_call {
     visatb_vitw_linear_loss_args args; /* no stride is 0 */
-    visatb_vitw_loss_args loss;        /* the same call as one on logits, of which there are none */
+    visatb_vitw_loss_args loss;        /* the same call as one on logits */
     const loss_backend *backend;       /* of these logits */
     visatb_cpu_path path;
     blas blas;
 } linear_call;
 
-/* Everything that a plan depends on. `function` begins the messages. */
+/* --- checks; `function` begins the messages. The first few are of any device; `head` is the type of the
+ * head's gradients. ------------------------------------------------------------------------------------- */
+
+/* Copies the caller's arguments, of this or another version, and resolves strides of 0. */
+visatb_status linear_copy_args(const char *function, const visatb_vitw_linear_loss_args *args,
+                               visatb_vitw_linear_loss_args *known);
+
+/* The same call as one on logits of this type, of which there are none. */
+visatb_vitw_loss_args linear_loss_on_logits(const visatb_vitw_linear_loss_args *args, visatb_dtype dtype);
+
+/* The numbers that the loss on logits does not have. */
+visatb_status linear_check_extents(const char *function, const visatb_vitw_linear_loss_args *args);
+
+/* The caller's matrices, in their strides and alignment. */
+visatb_status linear_check_matrices(const char *function, const visatb_vitw_linear_loss_args *args,
+                                    visatb_dtype head);
+
+/* The inputs that the loss on logits does not have. */
+visatb_status linear_check_pointers(const char *function, const visatb_vitw_linear_loss_args *args);
+
+/* Outputs against everything; of the workspace only the bytes that the call uses count. */
+visatb_status linear_check_overlap(const char *function, const visatb_vitw_linear_loss_args *args,
+                                   visatb_dtype head, size_t workspace_bytes);
+
+/* Whether there is the workspace that the call needs. */
+visatb_status linear_check_workspace(const char *function, const visatb_vitw_linear_loss_args *args,
+                                     size_t needed);
+
+/* Everything that a plan depends on, for a call on the CPU whose arguments were copied. */
 visatb_status linear_check_shape(const char *function, const visatb_vitw_linear_loss_args *args,
                                  linear_call *call);
 

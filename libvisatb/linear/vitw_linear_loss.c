@@ -4,7 +4,9 @@
 #include "common/error.h"
 #include "common/parallel.h"
 #include "cpu/convert.h"
+#include "cuda/cuda.h"
 #include "linear/elements.h"
+#include "loss/check.h"
 
 #include <string.h>
 
@@ -182,21 +184,7 @@ static void run_all(const linear_call *call, const linear_layout *layout) {
     loss_finish(&run.plan, run.outcomes);
 }
 
-static visatb_status check_workspace(const char *function, const linear_call *call,
-                                     const linear_layout *layout) {
-    if (call->args.workspace_bytes < layout->bytes)
-        return error_set(VISATB_ERROR_ARGUMENT,
-                         "%s: workspace_bytes = %zu; expected at least %zu, as visatb_vitw_linear_loss_plan "
-                         "tells",
-                         function, call->args.workspace_bytes, layout->bytes);
-    if (layout->bytes > 0 && call->args.workspace == NULL)
-        return error_set(VISATB_ERROR_ARGUMENT, "%s: workspace = NULL; expected %zu bytes of memory",
-                         function, layout->bytes);
-    return VISATB_OK;
-}
-
-visatb_status visatb_vitw_linear_loss(const visatb_vitw_linear_loss_args *args) {
-    static const char function[] = "visatb_vitw_linear_loss";
+static visatb_status run_on_cpu(const char *function, const visatb_vitw_linear_loss_args *args) {
     linear_call call;
     linear_layout layout;
     visatb_status status = linear_check_shape(function, args, &call);
@@ -208,21 +196,14 @@ visatb_status visatb_vitw_linear_loss(const visatb_vitw_linear_loss_args *args) 
         linear_fit(&call, &layout);
     status = linear_check_contents(function, &call, layout.bytes);
     if (status == VISATB_OK)
-        status = check_workspace(function, &call, &layout);
+        status = linear_check_workspace(function, args, layout.bytes);
     if (status == VISATB_OK)
         run_all(&call, &layout);
     return status;
 }
 
-visatb_status visatb_vitw_linear_loss_plan(const visatb_vitw_linear_loss_args *args,
-                                           visatb_linear_plan *plan) {
-    static const char function[] = "visatb_vitw_linear_loss_plan";
-    if (plan == NULL)
-        return error_set(VISATB_ERROR_ARGUMENT, "%s: plan = NULL; expected a pointer", function);
-    if (plan->size < sizeof *plan)
-        return error_set(VISATB_ERROR_ARGUMENT,
-                         "%s: plan->size = %zu; expected %zu, as VISATB_LINEAR_PLAN_INIT sets it", function,
-                         plan->size, sizeof *plan);
+static visatb_status plan_on_cpu(const char *function, const visatb_vitw_linear_loss_args *args,
+                                 visatb_linear_plan *plan) {
     linear_call call;
     linear_layout layout;
     visatb_status status = linear_check_shape(function, args, &call);
@@ -235,5 +216,38 @@ visatb_status visatb_vitw_linear_loss_plan(const visatb_vitw_linear_loss_args *a
     plan->chunks = layout.chunks;
     plan->product = call.blas.description;
     plan->cpu_path = call.path;
+    plan->cuda_path = VISATB_CUDA_AUTO;
     return VISATB_OK;
+}
+
+/* --- the entries --------------------------------------------------------------------------------------- */
+
+visatb_status visatb_vitw_linear_loss(const visatb_vitw_linear_loss_args *args) {
+    static const char function[] = "visatb_vitw_linear_loss";
+    visatb_vitw_linear_loss_args known;
+    visatb_status status = linear_copy_args(function, args, &known);
+    if (status == VISATB_OK)
+        status = loss_check_device(function, known.device);
+    if (status != VISATB_OK)
+        return status;
+    return known.device == VISATB_DEVICE_CUDA ? cuda_vitw_linear_loss(&known) : run_on_cpu(function, &known);
+}
+
+visatb_status visatb_vitw_linear_loss_plan(const visatb_vitw_linear_loss_args *args,
+                                           visatb_linear_plan *plan) {
+    static const char function[] = "visatb_vitw_linear_loss_plan";
+    if (plan == NULL)
+        return error_set(VISATB_ERROR_ARGUMENT, "%s: plan = NULL; expected a pointer", function);
+    if (plan->size < sizeof *plan)
+        return error_set(VISATB_ERROR_ARGUMENT,
+                         "%s: plan->size = %zu; expected %zu, as VISATB_LINEAR_PLAN_INIT sets it", function,
+                         plan->size, sizeof *plan);
+    visatb_vitw_linear_loss_args known;
+    visatb_status status = linear_copy_args(function, args, &known);
+    if (status == VISATB_OK)
+        status = loss_check_device(function, known.device);
+    if (status != VISATB_OK)
+        return status;
+    return known.device == VISATB_DEVICE_CUDA ? cuda_vitw_linear_loss_plan(&known, plan)
+                                              : plan_on_cpu(function, &known, plan);
 }

@@ -3,6 +3,7 @@
 #ifndef VISATB_LOSS_BACKEND_H
 #define VISATB_LOSS_BACKEND_H
 
+#include "loss/formula.h"
 #include "visatb.h"
 
 #include <stdbool.h>
@@ -18,25 +19,6 @@ typedef struct loss_row {
     bool with_sum;  /* whether the sum of the logits is wanted */
     float *scratch; /* backend->scratch_bytes of this dtype and softcap, on a cache line */
 } loss_row;
-
-/* The softmax of a row, kept apart so that neither the loss nor the gradient of a confident token is formed
- * by cancellation: 1 - p of the label is others / (target + others). z is the capped logit. */
-typedef struct loss_softmax {
-    double maximum;      /* of the z */
-    double target_logit; /* the label's z */
-    double target;       /* exp(target_logit - maximum) */
-    double others;       /* the sum of exp(z - maximum) over all but the label */
-    double sum;          /* of the z, if wanted */
-    double target_slope; /* dz/dx at the label: 1 - (z/c)^2 */
-    double reference;    /* for the backend, which kept exp(z - reference) somewhere */
-} loss_softmax;
-
-/* The gradient of entry i is (probability * p_i - uniform) * slope_i; that of the label, target * slope. */
-typedef struct loss_terms {
-    double probability;
-    double uniform;
-    double target;
-} loss_terms;
 
 typedef struct loss_backend {
     /* The working memory of a thread. */

@@ -59,27 +59,49 @@ static visatb_status check_overlap(const visatb_vitw_loss_args *args) {
     return VISATB_OK;
 }
 
-visatb_status loss_check(const visatb_vitw_loss_args *args, visatb_vitw_loss_args *checked,
-                         const loss_backend **backend) {
-    visatb_status status =
-        loss_copy_args(function, "VISATB_VITW_LOSS_ARGS_INIT", args, checked, sizeof *checked);
+static visatb_status check_choices(const char *caller, const visatb_vitw_loss_args *args,
+                                   const loss_backend **backend) {
+    const visatb_status status = loss_check_device(caller, args->device);
+    if (status != VISATB_OK)
+        return status;
+    *backend = NULL;
+    if (args->device == VISATB_DEVICE_CUDA)
+        return loss_check_numbers(caller, args);
+    return loss_check_choices(caller, args, backend);
+}
+
+static visatb_status check_arrays(const visatb_vitw_loss_args *args) {
+    visatb_status status = check_matrix(args, "logits", args->logits, args->logits_stride);
+    if (status == VISATB_OK)
+        status = check_matrix(args, "gradient", args->gradient, args->gradient_stride);
+    if (status == VISATB_OK)
+        status = check_overlap(args);
+    return status;
+}
+
+visatb_status loss_check_plan(const char *caller, const visatb_vitw_loss_args *args,
+                              visatb_vitw_loss_args *checked, const loss_backend **backend) {
+    const visatb_status status =
+        loss_copy_args(caller, "VISATB_VITW_LOSS_ARGS_INIT", args, checked, sizeof *checked);
     if (status != VISATB_OK)
         return status;
     if (checked->logits_stride == 0)
         checked->logits_stride = checked->vocab;
     if (checked->gradient_stride == 0)
         checked->gradient_stride = checked->vocab;
+    return check_choices(caller, checked, backend);
+}
 
-    status = loss_check_choices(function, checked, backend);
+visatb_status loss_check(const visatb_vitw_loss_args *args, visatb_vitw_loss_args *checked,
+                         const loss_backend **backend) {
+    visatb_status status = loss_check_plan(function, args, checked, backend);
     if (status == VISATB_OK)
         status = check_pointers(checked);
     if (status == VISATB_OK)
-        status = check_matrix(checked, "logits", checked->logits, checked->logits_stride);
-    if (status == VISATB_OK)
-        status = check_matrix(checked, "gradient", checked->gradient, checked->gradient_stride);
-    if (status == VISATB_OK)
-        status = check_overlap(checked);
-    if (status == VISATB_OK)
-        status = loss_check_contents(function, checked);
-    return status;
+        status = check_arrays(checked);
+    if (status != VISATB_OK)
+        return status;
+    if (checked->device == VISATB_DEVICE_CUDA)
+        return loss_check_pointers(function, checked);
+    return loss_check_contents(function, checked);
 }

@@ -1,13 +1,19 @@
-/* The door of the loss: whatever is wrong with a call is found and said here, before anything is written. */
+/* The door of the loss: whatever is wrong with a call is found and said here, before anything is written.
+ * What lies in the memory of a GPU is not looked at. */
 #ifndef VISATB_LOSS_CHECK_H
 #define VISATB_LOSS_CHECK_H
 
 #include "loss/backend.h"
 
 /* Copies the caller's arguments, of this or another version, into *checked, resolves strides of 0 and finds
- * the backend. On failure neither is of use and visatb_last_error() says why. */
+ * the backend, which for a GPU there is none. On failure neither is of use and visatb_last_error() says why.
+ */
 visatb_status loss_check(const visatb_vitw_loss_args *args, visatb_vitw_loss_args *checked,
                          const loss_backend **backend);
+
+/* The same, but for what a plan does not depend on. `caller` begins the messages. */
+visatb_status loss_check_plan(const char *caller, const visatb_vitw_loss_args *args,
+                              visatb_vitw_loss_args *checked, const loss_backend **backend);
 
 /* What is said of any form of the loss; `function` begins the message. -------------------------------- */
 
@@ -31,6 +37,18 @@ typedef struct loss_matrix {
 } loss_matrix;
 
 visatb_status loss_check_matrix(const char *function, const loss_matrix *matrix);
+
+visatb_status loss_check_device(const char *function, visatb_device device);
+
+/* Shape, types and options. */
+visatb_status loss_check_numbers(const char *function, const visatb_vitw_loss_args *args);
+
+/* The pointers that no call can do without. */
+visatb_status loss_check_pointers(const char *function, const visatb_vitw_loss_args *args);
+
+/* What the host can read of these; each may be NULL. */
+visatb_status loss_check_scalars(const char *function, visatb_reduction reduction, const double *denominator,
+                                 const float *grad_scale);
 
 /* Everything but logits and gradient: first the choices, which say how large the arrays are, then what stands
  * in the arrays. */

@@ -92,17 +92,27 @@ static visatb_status check_options(const char *function, const visatb_vitw_loss_
     return VISATB_OK;
 }
 
+visatb_status loss_check_device(const char *function, visatb_device device) {
+    if (device != VISATB_DEVICE_CPU && device != VISATB_DEVICE_CUDA)
+        return ARGUMENT_ERROR("device = %d; expected VISATB_DEVICE_CPU (0) or VISATB_DEVICE_CUDA (1)",
+                              (int)device);
+    return VISATB_OK;
+}
+
+visatb_status loss_check_numbers(const char *function, const visatb_vitw_loss_args *args) {
+    const visatb_status status = check_shape(function, args);
+    return status == VISATB_OK ? check_options(function, args) : status;
+}
+
 visatb_status loss_check_choices(const char *function, const visatb_vitw_loss_args *args,
                                  const loss_backend **backend) {
-    visatb_status status = check_shape(function, args);
-    if (status == VISATB_OK)
-        status = check_options(function, args);
+    visatb_status status = loss_check_numbers(function, args);
     if (status == VISATB_OK)
         status = dispatch_backend(function, args->cpu_path, args->dtype, backend);
     return status;
 }
 
-static visatb_status check_pointers(const char *function, const visatb_vitw_loss_args *args) {
+visatb_status loss_check_pointers(const char *function, const visatb_vitw_loss_args *args) {
     const char *missing = args->loss == NULL ? "loss" : args->task_weights == NULL ? "task_weights" : NULL;
     if (missing != NULL)
         return ARGUMENT_ERROR("%s = NULL; expected a pointer", missing);
@@ -139,16 +149,29 @@ static visatb_status check_rows(const char *function, const visatb_vitw_loss_arg
     return VISATB_OK;
 }
 
-static visatb_status check_denominator(const char *function, const visatb_vitw_loss_args *args) {
-    if (args->denominator == NULL)
-        return VISATB_OK;
-    const double denominator = *args->denominator;
-    if (args->reduction == VISATB_REDUCTION_SUM)
+visatb_status loss_check_scalars(const char *function, visatb_reduction reduction, const double *denominator,
+                                 const float *grad_scale) {
+    if (denominator != NULL && reduction == VISATB_REDUCTION_SUM)
         return ARGUMENT_ERROR("*denominator = %g; expected denominator = NULL with VISATB_REDUCTION_SUM",
-                              denominator);
-    if (!isfinite(denominator) || denominator < 0)
-        return ARGUMENT_ERROR("*denominator = %g; expected a finite value > 0", denominator);
-    for (int64_t row = 0; denominator == 0 && row < args->rows; ++row)
+                              *denominator);
+    if (denominator != NULL && (!isfinite(*denominator) || *denominator < 0))
+        return ARGUMENT_ERROR("*denominator = %g; expected a finite value > 0", *denominator);
+    if (grad_scale != NULL && !isfinite(*grad_scale))
+        return ARGUMENT_ERROR("*grad_scale = %g; expected a finite value", (double)*grad_scale);
+    /* What is counted from float weights never comes near this; a denominator that was not set may. */
+    const double scale = grad_scale != NULL ? fabs((double)*grad_scale) : 1;
+    if (denominator != NULL && *denominator > 0 && !isfinite(FLT_MAX * fmax(scale, 1) / *denominator))
+        return ARGUMENT_ERROR("*denominator = %g; expected a value that a task weight can be divided by",
+                              *denominator);
+    return VISATB_OK;
+}
+
+static visatb_status check_scalars(const char *function, const visatb_vitw_loss_args *args) {
+    const visatb_status status =
+        loss_check_scalars(function, args->reduction, args->denominator, args->grad_scale);
+    if (status != VISATB_OK || args->denominator == NULL || *args->denominator != 0)
+        return status;
+    for (int64_t row = 0; row < args->rows; ++row)
         if (loss_row_is_valid(args, row) && loss_row_weight(args, row) > 0)
             return ARGUMENT_ERROR("*denominator = 0; expected a finite value > 0, because row %" PRId64
                                   " has the weight %g",
@@ -156,21 +179,12 @@ static visatb_status check_denominator(const char *function, const visatb_vitw_l
     return VISATB_OK;
 }
 
-static visatb_status check_grad_scale(const char *function, const visatb_vitw_loss_args *args) {
-    if (args->grad_scale != NULL && !isfinite(*args->grad_scale))
-        return ARGUMENT_ERROR("*grad_scale = %g; expected a finite value", (double)*args->grad_scale);
-    /* What is counted from float weights never comes near this; a denominator that was not set may. */
-    const double scale = args->grad_scale != NULL ? fabs((double)*args->grad_scale) : 1;
-    if (args->denominator != NULL && *args->denominator > 0 &&
-        !isfinite(FLT_MAX * fmax(scale, 1) / *args->denominator))
-        return ARGUMENT_ERROR("*denominator = %g; expected a value that a task weight can be divided by",
-                              *args->denominator);
-    return VISATB_OK;
-}
-
 /* In this order: each may rely on those before it. */
 static visatb_status (*const checks[])(const char *function, const visatb_vitw_loss_args *args) = {
-    check_pointers, check_task_weights, check_rows, check_denominator, check_grad_scale,
+    loss_check_pointers,
+    check_task_weights,
+    check_rows,
+    check_scalars,
 };
 
 visatb_status loss_check_contents(const char *function, const visatb_vitw_loss_args *args) {

@@ -1,5 +1,4 @@
-/* The rules about rows that do not train (ignored, of weight 0, with bad logits), and the formulas of what a
- * row is worth, stand here and nowhere else. */
+/* The rules about rows that do not train (ignored, of weight 0, with bad logits). */
 #include "loss/rows.h"
 
 #include "common/parallel.h"
@@ -47,42 +46,9 @@ size_t loss_scratch_bytes(const loss_plan *plan) {
     return loss_aligned_bytes(plan->backend->scratch_bytes(args->dtype, args->vocab, args->softcap > 0));
 }
 
-/* -log p of the label. Each form is accurate where it is used: the first while p >= 1/2, as nll goes to 0;
- * the second beyond, also where p itself underflows. */
-static double nll_of(const loss_softmax *softmax) {
-    if (softmax->target >= softmax->others)
-        return log1p(softmax->others / softmax->target);
-    return log(softmax->target + softmax->others) - (softmax->target_logit - softmax->maximum);
-}
-
-static loss_outcome outcome_of(const visatb_vitw_loss_args *args, const loss_softmax *softmax) {
-    const double nll = nll_of(softmax);
-    const double lse = softmax->maximum + log(softmax->target + softmax->others);
-    double loss = nll;
-    if (args->label_smoothing > 0) {
-        /* 0 * inf would be no number. */
-        const double plain = args->label_smoothing < 1 ? (1 - args->label_smoothing) * nll : 0;
-        loss = plain + args->label_smoothing * (lse - softmax->sum / (double)args->vocab);
-    }
-    if (args->z_loss > 0)
-        loss += args->z_loss * lse * lse;
-    return (loss_outcome){.nll = nll, .lse = lse, .loss = loss, .bad = 0};
-}
-
-/* weight * dl/dz, in parts: (1 + 2 zeta lse) p - (1 - e) onehot - e / vocab. For the label the first two are
- * one term, -(1 - p), which p near 1 would otherwise take its digits from. */
-static loss_terms terms_of(const visatb_vitw_loss_args *args, const loss_softmax *softmax, double lse,
-                           double weight) {
-    const double total = softmax->target + softmax->others;
-    const double smoothing = args->label_smoothing;
-    const double uniform = smoothing / (double)args->vocab;
-    const double pull = 2 * args->z_loss * lse;
-    return (loss_terms){
-        .probability = weight * (1 + pull),
-        .uniform = weight * uniform,
-        .target =
-            weight * (pull * (softmax->target / total) + (smoothing - uniform) - softmax->others / total),
-    };
+static loss_outcome outcome_of(const loss_options *options, const loss_softmax *softmax) {
+    const loss_value value = formula_value(options, softmax);
+    return (loss_outcome){.nll = value.nll, .lse = value.lse, .loss = value.loss, .bad = 0};
 }
 
 void loss_run_row(const loss_plan *plan, int64_t index, const void *logits, void *gradient, float *scratch,
@@ -109,13 +75,15 @@ void loss_run_row(const loss_plan *plan, int64_t index, const void *logits, void
         row.gradient = NULL;
     loss_softmax softmax;
     const bool good = plan->backend->softmax(&row, &softmax);
+    const loss_options options = {args->label_smoothing, args->z_loss, (double)args->vocab};
     *outcome =
-        good ? outcome_of(args, &softmax) : (loss_outcome){.nll = NAN, .lse = NAN, .loss = NAN, .bad = 1};
+        good ? outcome_of(&options, &softmax) : (loss_outcome){.nll = NAN, .lse = NAN, .loss = NAN, .bad = 1};
     if (gradient == NULL)
         return;
     row.gradient = gradient;
     if (weight > 0 && good) {
-        const loss_terms terms = terms_of(args, &softmax, outcome->lse, weight * plan->gradient_scale);
+        const loss_terms terms =
+            formula_terms(&options, &softmax, outcome->lse, weight * plan->gradient_scale);
         plan->backend->gradient(&row, &softmax, &terms);
     } else {
         plan->backend->fill(&row, weight > 0 ? NAN : 0);

@@ -2,6 +2,7 @@
  */
 #include "common/error.h"
 #include "common/parallel.h"
+#include "cuda/cuda.h"
 #include "loss/check.h"
 #include "loss/rows.h"
 
@@ -51,17 +52,11 @@ static int64_t rows_per_piece(int64_t rows, int threads) {
     return share < 1 ? 1 : share < 16 ? share : 16;
 }
 
-visatb_status visatb_vitw_loss(const visatb_vitw_loss_args *args) {
-    visatb_vitw_loss_args checked;
-    const loss_backend *backend = NULL;
-    const visatb_status status = loss_check(args, &checked, &backend);
-    if (status != VISATB_OK)
-        return status;
-
-    const loss_plan plan = loss_plan_of(&checked, backend);
+static visatb_status run_on_cpu(const visatb_vitw_loss_args *args, const loss_backend *backend) {
+    const loss_plan plan = loss_plan_of(args, backend);
     const int threads = useful_threads(&plan);
     loss_run run = {.plan = &plan, .scratch_bytes = loss_scratch_bytes(&plan)};
-    const size_t outcomes_bytes = loss_aligned_bytes((size_t)checked.rows * sizeof *run.outcomes);
+    const size_t outcomes_bytes = loss_aligned_bytes((size_t)args->rows * sizeof *run.outcomes);
     /* One cache line more, so that there is something to take without rows. */
     void *memory = aligned_alloc(LOSS_CACHE_LINE,
                                  LOSS_CACHE_LINE + outcomes_bytes + (size_t)threads * run.scratch_bytes);
@@ -70,8 +65,38 @@ visatb_status visatb_vitw_loss(const visatb_vitw_loss_args *args) {
     run.outcomes = memory;
     run.scratch = (unsigned char *)memory + outcomes_bytes;
 
-    parallel_for(threads, checked.team, checked.rows, rows_per_piece(checked.rows, threads), run_rows, &run);
+    parallel_for(threads, args->team, args->rows, rows_per_piece(args->rows, threads), run_rows, &run);
     loss_finish(&plan, run.outcomes);
     free(memory);
+    return VISATB_OK;
+}
+
+visatb_status visatb_vitw_loss(const visatb_vitw_loss_args *args) {
+    visatb_vitw_loss_args checked;
+    const loss_backend *backend = NULL;
+    const visatb_status status = loss_check(args, &checked, &backend);
+    if (status != VISATB_OK)
+        return status;
+    return checked.device == VISATB_DEVICE_CUDA ? cuda_vitw_loss(&checked) : run_on_cpu(&checked, backend);
+}
+
+visatb_status visatb_vitw_loss_plan(const visatb_vitw_loss_args *args, visatb_loss_plan *plan) {
+    static const char function[] = "visatb_vitw_loss_plan";
+    visatb_vitw_loss_args checked;
+    const loss_backend *backend = NULL;
+    if (plan == NULL)
+        return error_set(VISATB_ERROR_ARGUMENT, "%s: plan = NULL; expected a pointer", function);
+    if (plan->size < sizeof *plan)
+        return error_set(VISATB_ERROR_ARGUMENT,
+                         "%s: plan->size = %zu; expected %zu, as VISATB_LOSS_PLAN_INIT sets it", function,
+                         plan->size, sizeof *plan);
+    const visatb_status status = loss_check_plan(function, args, &checked, &backend);
+    if (status != VISATB_OK)
+        return status;
+    if (checked.device == VISATB_DEVICE_CUDA)
+        return cuda_vitw_loss_plan(&checked, plan);
+    *plan = (visatb_loss_plan){.size = plan->size, .cpu_path = VISATB_CPU_PORTABLE};
+    if (checked.dtype != VISATB_DTYPE_FLOAT64) /* cannot fail: the choices were found good */
+        (void)visatb_cpu_path_taken(checked.cpu_path, &plan->cpu_path);
     return VISATB_OK;
 }

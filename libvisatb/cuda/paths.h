@@ -1,0 +1,25 @@
+/* The two kernels of the loss, and what their launch is planned with. */
+#ifndef VISATB_CUDA_PATHS_H
+#define VISATB_CUDA_PATHS_H
+
+#include "cuda/kernels.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum {
+    PATH_GRANULE = 16,       /* bytes that are moved at a time */
+    PATH_STATE_BYTES = 640,  /* what the threads of a block tell each other */
+    PATH_MOST_THREADS = 384, /* of a block */
+    PATH_MOST_CLUSTER = 8,   /* blocks; more are not portable */
+};
+
+int path_launch_one_read(const cuda_loss *loss, const cuda_loss_plan *plan, void *stream);
+int path_launch_two_read(const cuda_loss *loss, const cuda_loss_plan *plan, void *stream);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,131 @@
+/* The CUDA runtime, which is linked statically and opens the driver when it is first asked something; so the
+ * library can be loaded where there is none. */
+#include "cuda/runtime.h"
+
+#include "common/error.h"
+
+#include <cuda_runtime_api.h>
+#include <pthread.h>
+#include <stdio.h>
+
+enum { LEAST_CAPABILITY = 80, PER_MAJOR = 10 };
+
+static int thousands(int version) {
+    return version / 1000;
+}
+
+static int tens(int version) {
+    return version % 1000 / 10;
+}
+
+/* The runtime remembers an error until somebody takes it, and others would take it for theirs. */
+static visatb_status device_error(const char *function, const char *what, cudaError_t error) {
+    (void)cudaGetLastError();
+    return error_set(VISATB_ERROR_DEVICE, "%s: %s failed: %s (%s)", function, what, cudaGetErrorString(error),
+                     cudaGetErrorName(error));
+}
+
+static visatb_status no_device(const char *function, cudaError_t error) {
+    int driver = 0;
+    (void)cudaDriverGetVersion(&driver);
+    (void)cudaGetLastError();
+    if (driver == 0)
+        return error_set(VISATB_ERROR_UNSUPPORTED, "%s: no GPU: the NVIDIA driver is not installed",
+                         function);
+    if (error == cudaErrorInsufficientDriver)
+        return error_set(
+            VISATB_ERROR_UNSUPPORTED,
+            "%s: the NVIDIA driver is too old: it supports CUDA %d.%d, and this library was built "
+            "with CUDA %d.%d",
+            function, thousands(driver), tens(driver), thousands(CUDART_VERSION), tens(CUDART_VERSION));
+    return error_set(VISATB_ERROR_UNSUPPORTED, "%s: no GPU: %s", function, cudaGetErrorString(error));
+}
+
+visatb_status runtime_device(const char *function, cuda_device *device) {
+    int ordinal = 0;
+    int values[5] = {0};
+    static const enum cudaDeviceAttr attributes[] = {
+        cudaDevAttrComputeCapabilityMajor,
+        cudaDevAttrComputeCapabilityMinor,
+        cudaDevAttrMultiProcessorCount,
+        cudaDevAttrMaxSharedMemoryPerBlockOptin,
+        cudaDevAttrMaxSharedMemoryPerMultiprocessor,
+    };
+    cudaError_t error = cudaGetDevice(&ordinal);
+    if (error != cudaSuccess)
+        return no_device(function, error);
+    for (size_t i = 0; error == cudaSuccess && i < sizeof attributes / sizeof *attributes; ++i)
+        error = cudaDeviceGetAttribute(&values[i], attributes[i], ordinal);
+    if (error != cudaSuccess)
+        return no_device(function, error);
+    *device = (cuda_device){
+        .ordinal = ordinal,
+        .capability = values[0] * PER_MAJOR + values[1],
+        .multiprocessors = values[2],
+        .shared_of_block = (size_t)values[3],
+        .shared_of_multiprocessor = (size_t)values[4],
+    };
+    if (device->capability < LEAST_CAPABILITY)
+        return error_set(VISATB_ERROR_UNSUPPORTED,
+                         "%s: device %d has compute capability %d.%d; expected 8.0 or higher", function,
+                         ordinal, values[0], values[1]);
+    return VISATB_OK;
+}
+
+visatb_status runtime_place(const char *function, const void *pointer, cuda_place *place, int *ordinal) {
+    struct cudaPointerAttributes attributes = {.type = cudaMemoryTypeUnregistered};
+    const cudaError_t error = cudaPointerGetAttributes(&attributes, pointer);
+    if (error != cudaSuccess)
+        return device_error(function, "cudaPointerGetAttributes", error);
+    *ordinal = attributes.device;
+    *place = attributes.type == cudaMemoryTypeUnregistered ? CUDA_PLACE_HOST
+             : attributes.type == cudaMemoryTypeHost       ? CUDA_PLACE_PINNED
+                                                           : CUDA_PLACE_DEVICE;
+    return VISATB_OK;
+}
+
+visatb_status runtime_use_device(const char *function, int ordinal, int *before) {
+    cudaError_t error = cudaGetDevice(before);
+    if (error == cudaSuccess && *before != ordinal)
+        error = cudaSetDevice(ordinal);
+    return error == cudaSuccess ? VISATB_OK : device_error(function, "cudaSetDevice", error);
+}
+
+int runtime_clear(void *memory, size_t bytes, void *stream) {
+    return (int)cudaMemsetAsync(memory, 0, bytes, (cudaStream_t)stream);
+}
+
+visatb_status runtime_check(const char *function, const char *what, int error) {
+    if (error == cudaSuccess)
+        return VISATB_OK;
+    return device_error(function, what, (cudaError_t)error);
+}
+
+/* --- for people ---------------------------------------------------------------------------------------- */
+
+static char description[512];
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void describe(void) {
+    cuda_device device;
+    int driver = 0;
+    struct cudaDeviceProp properties;
+    const int built_major = thousands(CUDART_VERSION);
+    const int built_minor = tens(CUDART_VERSION);
+    if (runtime_device("cuda", &device) != VISATB_OK) {
+        (void)snprintf(description, sizeof description, "%d.%d; cannot be used here: %s", built_major,
+                       built_minor, visatb_last_error() + sizeof "cuda: " - 1);
+        return;
+    }
+    (void)cudaDriverGetVersion(&driver);
+    const bool known = cudaGetDeviceProperties(&properties, device.ordinal) == cudaSuccess;
+    (void)snprintf(description, sizeof description, "%d.%d, driver %d.%d, %s, compute capability %d.%d",
+                   built_major, built_minor, thousands(driver), tens(driver),
+                   known ? properties.name : "a GPU without a name", device.capability / PER_MAJOR,
+                   device.capability % PER_MAJOR);
+}
+
+const char *runtime_description(void) {
+    (void)pthread_once(&once, describe);
+    return description;
+}

@@ -1,0 +1,50 @@
+/* A gradient by an upstream factor that only the GPU knows, and that nearly always is the expected one. */
+#include "cuda/elements.cuh"
+#include "cuda/kernels.h"
+
+enum { SCALE_THREADS = 256, SCALE_BLOCKS_OF_MULTIPROCESSOR = 8 };
+
+template <typename Element>
+DEVICE void scale_granule(const granule_row<Element> &row, int64_t index, float factor) {
+    enum { COUNT = Element::IN_GRANULE };
+    const int64_t first = first_of_granule(row, index);
+    float values[COUNT];
+    if (is_whole(row, index)) {
+        granule g = load_granule(row.start + first);
+        Element::widen(g, values);
+#pragma unroll
+        for (int i = 0; i < COUNT; ++i)
+            values[i] *= factor;
+        Element::narrow(values, &g);
+        store_granule(row.start + first, g);
+        return;
+    }
+    for (int i = 0; i < COUNT; ++i)
+        if (first + i >= 0 && first + i < row.count)
+            row.start[first + i] = Element::narrow(Element::widen(row.start[first + i]) * factor);
+}
+
+template <typename Element> KERNEL(SCALE_THREADS, 1) scale_elements(const cuda_scale scale) {
+    const float factor = *scale.factor;
+    const float expected = scale.expected != NULL ? *scale.expected : 1;
+    if (factor == expected)
+        return;
+    const granule_row<Element> row = granule_row<Element>::of(scale.gradient, scale.count);
+    const int64_t granules = granule_count(row);
+    const int64_t step = cluster_count() * thread_count();
+    for (int64_t g = cluster_index() * thread_count() + thread_index(); g < granules; g += step)
+        scale_granule(row, g, factor / expected);
+}
+
+int cuda_launch_scale(const cuda_scale *scale, const cuda_device *device, void *stream) {
+    enum { BYTES_OF_BLOCK = SCALE_THREADS * (int)sizeof(granule) };
+    const int64_t bytes = scale->count * (scale->dtype == VISATB_DTYPE_FLOAT32 ? 4 : 2);
+    const int64_t wanted = (bytes + BYTES_OF_BLOCK - 1) / BYTES_OF_BLOCK;
+    const int64_t most = (int64_t)device->multiprocessors * SCALE_BLOCKS_OF_MULTIPROCESSOR;
+    const launch_shape shape = {wanted < most ? wanted : most, 1, SCALE_THREADS, 0, stream};
+    switch (scale->dtype) {
+    case VISATB_DTYPE_BFLOAT16: return launch(scale_elements<bf16_element>, shape, *scale);
+    case VISATB_DTYPE_FLOAT16: return launch(scale_elements<half_element>, shape, *scale);
+    default: return launch(scale_elements<float_element>, shape, *scale);
+    }
+}

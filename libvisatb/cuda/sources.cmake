@@ -1,0 +1,21 @@
+# The GPU's side of the library, in the two languages that it is written in. The tests compile the kernels once more,
+# for the CPU.
+set(VISATB_CUDA_HOST_SOURCES
+  check.c
+  context.c
+  cublas.c
+  linear_check.c
+  linear_layout.c
+  paths.c
+  scale_gradient.c
+  vitw_linear_loss.c
+  vitw_loss.c)
+set(VISATB_CUDA_KERNELS
+  count.cu
+  hidden_rows.cu
+  one_read.cu
+  scale.cu
+  sums.cu
+  two_read.cu)
+list(TRANSFORM VISATB_CUDA_HOST_SOURCES PREPEND "${CMAKE_CURRENT_LIST_DIR}/")
+list(TRANSFORM VISATB_CUDA_KERNELS PREPEND "${CMAKE_CURRENT_LIST_DIR}/")

@@ -1,0 +1,40 @@
+# The loss on a GPU, tested where there is none: the library once more, with its kernels compiled for the CPU, a fibre for
+# each of their threads (tests/fibres).
+include(CheckLanguage)
+check_language(CXX)
+if(NOT CMAKE_CXX_COMPILER OR VISATB_SANITIZE MATCHES "thread")
+  message(STATUS "libvisatb: no tests of the kernels on the CPU, which take a C++ compiler and no TSan")
+  return()
+endif()
+enable_language(CXX)
+add_subdirectory(../fibres fibres)
+
+include("${PROJECT_SOURCE_DIR}/libvisatb/cuda/sources.cmake")
+add_library(visatb_fibres STATIC ${VISATB_CUDA_HOST_SOURCES})
+visatb_compile_kernels_for_cpu(visatb_fibres ${VISATB_CUDA_KERNELS})
+target_include_directories(visatb_fibres PUBLIC "${PROJECT_SOURCE_DIR}/include" "${PROJECT_SOURCE_DIR}/libvisatb")
+target_link_libraries(visatb_fibres PUBLIC visatb_core PRIVATE visatb_options ${CMAKE_DL_LIBS})
+set_source_files_properties("${PROJECT_SOURCE_DIR}/libvisatb/cuda/cublas.c" TARGET_DIRECTORY visatb_fibres
+  PROPERTIES COMPILE_DEFINITIONS _GNU_SOURCE)
+
+function(visatb_test_on_fibres name)
+  add_executable(${name} ${ARGN})
+  target_include_directories(${name} PRIVATE "${CMAKE_CURRENT_SOURCE_DIR}")
+  target_link_libraries(${name} PRIVATE visatb_fibres visatb_options PkgConfig::CMOCKA Threads::Threads m)
+  target_compile_definitions(${name} PRIVATE _XOPEN_SOURCE=700)
+  add_test(NAME ${name} COMMAND ${name})
+endfunction()
+
+# What is promised of each path of the CPU is promised of each of the GPU: the same tests, with another loss.
+add_library(visatb_on_gpu OBJECT on_gpu.c on_gpu_paths.c device_memory_fibres.c)
+target_include_directories(visatb_on_gpu PRIVATE "${CMAKE_CURRENT_SOURCE_DIR}")
+target_link_libraries(visatb_on_gpu PRIVATE visatb_fibres visatb_fibres_harness visatb_options)
+target_compile_definitions(visatb_on_gpu PRIVATE _XOPEN_SOURCE=700)
+foreach(name test_loss_rules test_loss_sums)
+  visatb_test_on_fibres(${name}_on_gpu ${name}.c loss_call.c loss_reference.c $<TARGET_OBJECTS:visatb_on_gpu>)
+  target_compile_definitions(${name}_on_gpu PRIVATE visatb_vitw_loss=on_gpu_vitw_loss LOSS_CALL_NEAR=4e-6)
+endforeach()
+foreach(name test_loss_accuracy test_loss_edges test_loss_options)
+  visatb_test_on_fibres(${name}_on_gpu ${name}.c loss_problem.c loss_reference.c $<TARGET_OBJECTS:visatb_on_gpu>)
+  target_compile_definitions(${name}_on_gpu PRIVATE visatb_vitw_loss=on_gpu_vitw_loss)
+endforeach()
