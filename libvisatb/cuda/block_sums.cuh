@@ -1,13 +1,25 @@
-/* Sums over the threads of a block of SUM_THREADS, always added in the same order. */
+/* Sums over the threads of a block, always added in the same order. */
 #ifndef VISATB_CUDA_BLOCK_SUMS_CUH
 #define VISATB_CUDA_BLOCK_SUMS_CUH
 
 #include "cuda/primitives.cuh"
 
+/* At most; a warp's threads add up what the warps have. */
 enum { SUM_THREADS = 1024, SUM_WARPS = SUM_THREADS / WARP };
+static_assert((int)SUM_WARPS <= (int)WARP, "a warp has a thread for each warp");
 
-/* The last step of each is one warp's, with a warp of the block for each of its threads. */
-static_assert((int)SUM_WARPS == (int)WARP, "one warp adds up what the warps have");
+/* No more threads than there are values, in whole warps. */
+static inline int sum_threads(int64_t values) {
+    const int64_t warps = (values + WARP - 1) / WARP;
+    const int64_t most = SUM_WARPS;
+    return (int)(warps < 1 ? 1 : warps < most ? warps : most) * WARP;
+}
+
+/* What the warp with this thread's number put into its place; `nothing` where there is none. */
+template <typename T> DEVICE T place_of_lane(const T *places, T nothing) {
+    const int lane = thread_index() % WARP;
+    return lane < thread_count() / WARP ? places[lane] : nothing;
+}
 
 /* The sum of a value of each thread, in all of them. `places` is shared memory, [SUM_WARPS]. */
 template <typename T> DEVICE T sum_over_block(T value, T *places) {
@@ -16,7 +28,7 @@ template <typename T> DEVICE T sum_over_block(T value, T *places) {
     if (thread_index() % WARP == 0)
         places[thread_index() / WARP] = value;
     block_barrier();
-    T sum = places[thread_index() % WARP];
+    T sum = place_of_lane(places, (T)0);
     block_barrier(); /* before the places are written for something else */
     for (int mask = WARP / 2; mask > 0; mask /= 2)
         sum += shuffle_xor(sum, mask);
@@ -32,7 +44,7 @@ DEVICE int64_t least_of_block(int64_t value, int64_t *places) {
     if (thread_index() % WARP == 0)
         places[thread_index() / WARP] = value;
     block_barrier();
-    int64_t least = places[thread_index() % WARP];
+    int64_t least = place_of_lane(places, INT64_MAX);
     block_barrier();
     for (int mask = WARP / 2; mask > 0; mask /= 2) {
         const int64_t other = shuffle_xor(least, mask);
@@ -59,7 +71,7 @@ DEVICE int64_t sum_before(int64_t value, int64_t *places) {
     if (lane == WARP - 1)
         places[warp] = up_to_lane;
     block_barrier();
-    const int64_t up_to_warp = sum_up_to_lane(places[lane]);
+    const int64_t up_to_warp = sum_up_to_lane(place_of_lane(places, (int64_t)0));
     block_barrier();
     if (warp == 0)
         places[lane] = up_to_warp;

@@ -15,7 +15,7 @@ struct row_range {
 };
 
 DEVICE row_range range_of_thread(int64_t rows) {
-    const int64_t each = (rows + SUM_THREADS - 1) / SUM_THREADS;
+    const int64_t each = (rows + thread_count() - 1) / thread_count();
     const int64_t first = each * thread_index();
     row_range range;
     range.first = first < rows ? first : rows;
@@ -68,6 +68,6 @@ KERNEL(SUM_THREADS, 1) count_rows(const cuda_count count) {
 }
 
 int cuda_launch_count(const cuda_count *count, void *stream) {
-    const launch_shape shape = {1, 1, SUM_THREADS, sizeof(count_state), stream};
+    const launch_shape shape = {1, 1, sum_threads(count->rows.rows), sizeof(count_state), stream};
     return launch(count_rows, shape, *count);
 }

@@ -25,23 +25,27 @@ static visatb_status device_error(const char *function, const char *what, cudaEr
                      cudaGetErrorName(error));
 }
 
-static visatb_status no_device(const char *function, cudaError_t error) {
+enum { MOST_OF_FAULT = 256 };
+
+/* Why there is no GPU to work with. */
+static void explain(cudaError_t error, char *fault) {
     int driver = 0;
     (void)cudaDriverGetVersion(&driver);
     (void)cudaGetLastError();
     if (driver == 0)
-        return error_set(VISATB_ERROR_UNSUPPORTED, "%s: no GPU: the NVIDIA driver is not installed",
-                         function);
-    if (error == cudaErrorInsufficientDriver)
-        return error_set(
-            VISATB_ERROR_UNSUPPORTED,
-            "%s: the NVIDIA driver is too old: it supports CUDA %d.%d, and this library was built "
-            "with CUDA %d.%d",
-            function, thousands(driver), tens(driver), thousands(CUDART_VERSION), tens(CUDART_VERSION));
-    return error_set(VISATB_ERROR_UNSUPPORTED, "%s: no GPU: %s", function, cudaGetErrorString(error));
+        (void)snprintf(fault, MOST_OF_FAULT, "no GPU: the NVIDIA driver is not installed");
+    else if (error == cudaErrorInsufficientDriver)
+        (void)snprintf(
+            fault, MOST_OF_FAULT,
+            "the NVIDIA driver is too old: it supports CUDA %d.%d, and this library was built with "
+            "CUDA %d.%d",
+            thousands(driver), tens(driver), thousands(CUDART_VERSION), tens(CUDART_VERSION));
+    else
+        (void)snprintf(fault, MOST_OF_FAULT, "no GPU: %s", cudaGetErrorString(error));
 }
 
-visatb_status runtime_device(const char *function, cuda_device *device) {
+/* False, and why, where the current device cannot be used. */
+static bool find_device(cuda_device *device, char *fault) {
     int ordinal = 0;
     int values[5] = {0};
     static const enum cudaDeviceAttr attributes[] = {
@@ -52,12 +56,12 @@ visatb_status runtime_device(const char *function, cuda_device *device) {
         cudaDevAttrMaxSharedMemoryPerMultiprocessor,
     };
     cudaError_t error = cudaGetDevice(&ordinal);
-    if (error != cudaSuccess)
-        return no_device(function, error);
     for (size_t i = 0; error == cudaSuccess && i < sizeof attributes / sizeof *attributes; ++i)
         error = cudaDeviceGetAttribute(&values[i], attributes[i], ordinal);
-    if (error != cudaSuccess)
-        return no_device(function, error);
+    if (error != cudaSuccess) {
+        explain(error, fault);
+        return false;
+    }
     *device = (cuda_device){
         .ordinal = ordinal,
         .capability = values[0] * PER_MAJOR + values[1],
@@ -65,11 +69,18 @@ visatb_status runtime_device(const char *function, cuda_device *device) {
         .shared_of_block = (size_t)values[3],
         .shared_of_multiprocessor = (size_t)values[4],
     };
-    if (device->capability < LEAST_CAPABILITY)
-        return error_set(VISATB_ERROR_UNSUPPORTED,
-                         "%s: device %d has compute capability %d.%d; expected 8.0 or higher", function,
-                         ordinal, values[0], values[1]);
-    return VISATB_OK;
+    if (device->capability >= LEAST_CAPABILITY)
+        return true;
+    (void)snprintf(fault, MOST_OF_FAULT, "device %d has compute capability %d.%d; expected 8.0 or higher",
+                   ordinal, values[0], values[1]);
+    return false;
+}
+
+visatb_status runtime_device(const char *function, cuda_device *device) {
+    char fault[MOST_OF_FAULT];
+    if (find_device(device, fault))
+        return VISATB_OK;
+    return error_set(VISATB_ERROR_UNSUPPORTED, "%s: %s", function, fault);
 }
 
 visatb_status runtime_place(const char *function, const void *pointer, cuda_place *place, int *ordinal) {
@@ -112,9 +123,10 @@ static void describe(void) {
     struct cudaDeviceProp properties;
     const int built_major = thousands(CUDART_VERSION);
     const int built_minor = tens(CUDART_VERSION);
-    if (runtime_device("cuda", &device) != VISATB_OK) {
+    char fault[MOST_OF_FAULT];
+    if (!find_device(&device, fault)) {
         (void)snprintf(description, sizeof description, "%d.%d; cannot be used here: %s", built_major,
-                       built_minor, visatb_last_error() + sizeof "cuda: " - 1);
+                       built_minor, fault);
         return;
     }
     (void)cudaDriverGetVersion(&driver);

@@ -21,7 +21,7 @@ struct softcap {
 DEVICE softcap softcap_of(double cap) {
     softcap made;
     made.cap = (float)(cap > 0 && cap < FLT_MIN ? FLT_MIN : cap);
-    made.twice_over_cap = cap > 0 ? (float)fmin(2 / cap, FLT_MAX) : 0;
+    made.twice_over_cap = cap > 0 ? (float)fmin(2 / cap, (double)FLT_MAX) : 0;
     made.small = 1e-4F * made.cap;
     made.exact = cap;
     return made;

@@ -113,11 +113,12 @@ int cuda_launch_sums(const cuda_sums *sums, void *stream) {
     constexpr int64_t MOST_BLOCKS = 1024;
     const bool by_task = sums->task_nll != NULL || sums->task_tokens != NULL;
     const int64_t tasks = sums->rows.tasks < MOST_BLOCKS ? sums->rows.tasks : MOST_BLOCKS;
-    const launch_shape shape = {by_task ? 1 + tasks : 1, 1, SUM_THREADS, sizeof(sums_state), stream};
+    const int threads = sum_threads(sums->rows.rows);
+    const launch_shape shape = {by_task ? 1 + tasks : 1, 1, threads, sizeof(sums_state), stream};
     const int error = launch(sum_rows, shape, *sums);
     if (error != 0 || (sums->row_nll == NULL && sums->row_lse == NULL))
         return error;
-    const int64_t blocks = (sums->rows.rows + SUM_THREADS - 1) / SUM_THREADS;
-    const launch_shape rows = {blocks < MOST_BLOCKS ? blocks : MOST_BLOCKS, 1, SUM_THREADS, 0, stream};
+    const int64_t blocks = (sums->rows.rows + threads - 1) / threads;
+    const launch_shape rows = {blocks < MOST_BLOCKS ? blocks : MOST_BLOCKS, 1, threads, 0, stream};
     return launch(copy_rows, rows, *sums);
 }

@@ -53,7 +53,6 @@ double nll_of(const call *c, int row) {
     return (double)reference_of(c, row).nll;
 }
 
-/* On a GPU a gradient of e^-60 has fewer digits, far below what is promised of it. */
 #ifndef LOSS_CALL_NEAR
 #define LOSS_CALL_NEAR 1e-6
 #endif

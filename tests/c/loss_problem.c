@@ -45,7 +45,7 @@ static void create_matrices(problem *p) {
 }
 
 void problem_create(problem *p, visatb_dtype dtype, int64_t rows, int64_t vocab) {
-    *p = (problem){.args = VISATB_VITW_LOSS_ARGS_INIT, .weights = {1.5F, 0, 0.3F}};
+    *p = (problem){.args = VISATB_VITW_LOSS_ARGS_INIT, .call = visatb_vitw_loss, .weights = {1.5F, 0, 0.3F}};
     visatb_vitw_loss_args *args = &p->args;
     args->rows = rows;
     args->vocab = vocab;
@@ -328,7 +328,7 @@ static void assert_canaries(const unsigned char *memory, const problem *p, int64
 }
 
 static void run(const problem *p) {
-    if (visatb_vitw_loss(&p->args) != VISATB_OK)
+    if (p->call(&p->args) != VISATB_OK)
         fail_msg("%s", visatb_last_error());
 }
 

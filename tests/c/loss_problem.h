@@ -19,6 +19,7 @@ typedef struct problem_row {
  * filled with bytes that read as NaN in every type and must stay as they are. */
 typedef struct problem {
     visatb_vitw_loss_args args; /* whatever a test changes, it changes before problem_solve */
+    visatb_status (*call)(const visatb_vitw_loss_args *args); /* visatb_vitw_loss, or what stands in for it */
     int64_t *labels;
     int32_t *task_ids;
     float weights[PROBLEM_TASKS];
