@@ -369,7 +369,7 @@ typedef enum visatb_device {
 } visatb_device;
 
 /* The ways in which a GPU computes. All keep the promised accuracy; their last bits differ from each other.
- * Within one, the result has the same bits on every run. */
+ * Within one, the result has the same bits on every run, for rows that begin alike within 16 bytes. */
 typedef enum visatb_cuda_path {
     VISATB_CUDA_AUTO = 0,     /* the first of those below that the GPU has room for */
     VISATB_CUDA_ONE_READ = 1, /* a row waits in the shared memory of up to 8 multiprocessors, which read it */

@@ -41,6 +41,7 @@ class Contestant:
         group: OURS, RIVAL or FLOOR.
         make: gives what is timed; raises NotRun.
         weighted: whether the tasks' weights count; else the plain mean is computed, which is less.
+        summed: whether it is the sum that is computed, which is still less.
         gathers: whether it is also timed on rows that were gathered before.
         details: what else the result file has of it on such data.
     """
@@ -50,6 +51,7 @@ class Contestant:
     group: str
     make: Callable[[Data], Run]
     weighted: bool = False
+    summed: bool = False
     gathers: bool = True
     details: Callable[[Data], dict[str, Any]] | None = None
 

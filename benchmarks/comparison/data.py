@@ -15,6 +15,8 @@ IGNORED = -100
 TASK_WEIGHTS = (0.95, 0.88, 1.16, 1.0)
 ROWS_PER_SEQUENCE = 128
 SEED = 0
+# fp32 numbers are made before they are rounded; on a GPU so many rows at a time.
+ROWS_AT_A_TIME = 1024
 
 
 @dataclass
@@ -43,7 +45,8 @@ class Data:
         """
         for leaf in self.inputs:
             leaf.grad = None
-        give_back()
+        if self.labels.device.type == "cpu":
+            give_back()
         if self.source is not None:
             self.inputs[0].detach().copy_(self.source)
 
@@ -67,21 +70,30 @@ class Data:
         )
 
 
-def make_data(case: Case) -> Data:
+def make_data(case: Case, device: str = "cpu") -> Data:
     """Random numbers from a fixed seed."""
     size, dtype = case.size, getattr(torch, case.dtype)
-    generator = torch.Generator().manual_seed(SEED)
-    labels, task_ids = _rows(case)
+    generator = torch.Generator(device).manual_seed(SEED)
+    labels, task_ids = (tensor.to(device) for tensor in _rows(case))
+    task_weights = torch.tensor(TASK_WEIGHTS, device=device)
     if size.hidden is None:
-        source = (torch.randn(size.rows, size.vocab, generator=generator) * 2).to(dtype)
-        inputs: tuple[Tensor, ...] = (_leaf(source),)
-    else:
-        source = None
-        hidden = torch.randn(size.rows, size.hidden, generator=generator)
-        # Logits of a spread of about 1.
-        weight = torch.randn(size.vocab, size.hidden, generator=generator) * size.hidden**-0.5
-        inputs = tuple(tensor.to(dtype).requires_grad_() for tensor in (hidden, weight))
-    return Data(labels, task_ids, torch.tensor(TASK_WEIGHTS), inputs, source)
+        source = _normal((size.rows, size.vocab), 2.0, dtype, generator)
+        return Data(labels, task_ids, task_weights, (_leaf(source),), source)
+    hidden = _normal((size.rows, size.hidden), 1.0, dtype, generator)
+    # Logits of a spread of about 1.
+    weight = _normal((size.vocab, size.hidden), size.hidden**-0.5, dtype, generator)
+    inputs = (hidden.requires_grad_(), weight.requires_grad_())
+    return Data(labels, task_ids, task_weights, inputs, None)
+
+
+def _normal(
+    shape: tuple[int, int], spread: float, dtype: torch.dtype, generator: torch.Generator
+) -> Tensor:
+    device = generator.device
+    values = torch.empty(shape, dtype=dtype, device=device)
+    for part in values.split(shape[0] if device.type == "cpu" else ROWS_AT_A_TIME):
+        part.copy_(torch.randn(part.shape, generator=generator, device=device) * spread)
+    return values
 
 
 def _rows(case: Case) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,8 @@ from .contestants import RIVAL, Contestant, NotRun, Result, Run, reason_of
 from .data import IGNORED, Data
 
 
-def _module(name: str) -> Any:
+def module(name: str) -> Any:
+    """A module that may not be there, or not for this machine; raises NotRun."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -39,19 +40,19 @@ TRITON = "its Triton kernels need a GPU: "
 
 
 def _liger(data: Data) -> Run:
-    loss = _module("liger_kernel.transformers").LigerCrossEntropyLoss(ignore_index=IGNORED)
+    loss = module("liger_kernel.transformers").LigerCrossEntropyLoss(ignore_index=IGNORED)
     return _with_backward(data, lambda: loss(data.inputs[0], data.labels), TRITON)
 
 
 def _liger_linear(data: Data) -> Run:
-    module = _module("liger_kernel.transformers")
-    loss = module.LigerFusedLinearCrossEntropyLoss(ignore_index=IGNORED)
+    kernels = module("liger_kernel.transformers")
+    loss = kernels.LigerFusedLinearCrossEntropyLoss(ignore_index=IGNORED)
     hidden, weight = data.inputs
     return _with_backward(data, lambda: loss(weight, hidden, data.labels), TRITON)
 
 
 def _cut(data: Data, impl: str, needs: str = "") -> Run:
-    loss = _module("cut_cross_entropy").linear_cross_entropy
+    loss = module("cut_cross_entropy").linear_cross_entropy
     hidden, weight = data.inputs
     return _with_backward(
         data,

@@ -45,10 +45,11 @@ def versions() -> dict[str, Any]:
     }
     if library.is_file():
         found["visatb_library_sha256"] = hashlib.sha256(library.read_bytes()).hexdigest()
-    return found | {name: _version(name) for name in RIVALS}
+    return found | {name: version(name) for name in RIVALS}
 
 
-def _version(package: str) -> str | None:
+def version(package: str) -> str | None:
+    """Of an installed package."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -8,10 +8,28 @@ EAGER = "PyTorch eager"
 COMPILED = "PyTorch compiled"
 LINEAR_EAGER = "PyTorch eager, linear"
 LINEAR_COMPILED = "PyTorch compiled, linear"
+AUTHORS = "as published, eager"
 PASS = "pass in place"  # noqa: S105 - It is a pass over memory.
 COPY = "copy to new memory"
 COPY_NUMPY = "copy to new memory, NumPy"
 COPY_WARM = "copy to memory already there"
 PRODUCTS = "PyTorch's three matrix products"
+
+# On a GPU only.
+EXACT = "visatb, linear, valid rows only"
+ONE_CHUNK = "visatb, linear, one chunk"
+SYNC = "visatb, linear, rows counted by itself"
+WEIGHTED_EAGER = "PyTorch eager, weighted"
+WEIGHTED_COMPILED = "PyTorch compiled, weighted"
+LINEAR_AUTHORS = "as published, eager, linear"
+LIGER = "Liger"
+LIGER_LINEAR = "Liger, linear"
+LIGER_16 = "Liger, linear, 16 times the memory"
+QUACK = "quack"
+QUACK_AT_ONCE = "quack, gradient in the forward"
+QUACK_LINEAR = "quack, linear"
+QUACK_CHUNKED = "quack, linear, chunks"
+CCE = "cut-cross-entropy"
+CCE_EXACT = "cut-cross-entropy, nothing skipped"
 
 GATHERED = ", gathered"  # what is added where the valid rows were gathered before

@@ -15,25 +15,8 @@ from visatb.torch.team import torch_team
 
 from .contestants import OURS, Contestant, NotRun, Result, Run
 from .data import Data
+from .head import Head
 from .names import C_CALL, IN_PLACE, LINEAR, SEPARATE
-
-
-class _Head(torch.autograd.Function):
-    """Stands for the layer that computed the logits, so that these are no leaf."""
-
-    @staticmethod
-    def forward(ctx: Any, anchor: Tensor, logits: Tensor) -> Tensor:
-        """The logits' memory as a tensor that nobody knows as a view of a leaf."""
-        del anchor
-        ctx.set_materialize_grads(False)
-        shared = logits.new_empty(0)
-        return shared.set_(logits.untyped_storage(), 0, logits.shape, logits.stride())
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[None, None]:
-        """Ends here, where a layer would go on."""
-        del ctx, gradient
-        return None, None
 
 
 def _separate(data: Data) -> Run:
@@ -49,10 +32,10 @@ def _separate(data: Data) -> Run:
 
 def _in_place(data: Data) -> Run:
     memory = data.inputs[0].detach()
-    anchor = torch.zeros((), requires_grad=True)
+    anchor = torch.zeros((), requires_grad=True, device=memory.device)
 
     def run() -> Result:
-        logits = _Head.apply(anchor, memory)
+        logits = Head.apply(anchor, memory)
         loss = visatb.vitw_loss(logits, data.labels, data.task_ids, data.task_weights, inplace=True)
         loss.backward()
         return Result(loss, (memory,))

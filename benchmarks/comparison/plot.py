@@ -12,17 +12,20 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from .names import COPY, PASS, PRODUCTS
+from .names import COPY, COPY_WARM, PASS, PRODUCTS
 from .results import Record, contestants, median, size_of
 from .table import SHORT
 
 BLUE, ORANGE, GREY, DARK = "#3b6ea8", "#d98032", "#8a8a8a", "#222222"
 GIVEN = {"logits": "logits", "linear": "hidden states"}
 FLOORS = {PASS: "-", COPY: "--", PRODUCTS: "-"}
+GPU_FLOORS = {COPY_WARM: "-", PRODUCTS: "-"}
 
 
-def draw(path: Path, results: Record, form: str) -> bool:
-    """Draws the cases of a form; False where there are none."""
+def draw(
+    path: Path, results: Record, form: str, machine: str, floors: dict[str, str] = FLOORS
+) -> bool:
+    """Draws the cases of a form, and the floors as lines of such styles; False for no cases."""
     cases = [case for case in results["cases"] if case["form"] == form]
     if not cases:
         return False
@@ -43,12 +46,8 @@ def draw(path: Path, results: Record, form: str) -> bool:
     for case in cases:
         row = sizes.index(size_of(case))
         column = kinds.index((case["dtype"], case["valid_percent"]))
-        _panel(panels[row][column], case, names)
-    machine, threads = results["machine"]["cpu"], results["settings"]["threads"]
-    figure.suptitle(
-        f"Forward and backward of the loss from {GIVEN[form]}: {machine}, {threads} threads",
-        fontsize=13,
-    )
+        _panel(panels[row][column], case, names, floors)
+    figure.suptitle(f"Forward and backward of the loss from {GIVEN[form]}: {machine}", fontsize=13)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     plt.close(figure)
@@ -65,7 +64,7 @@ def _names(cases: list[Record]) -> list[str]:
     return sorted(names, key=lambda name: name.endswith(", gathered"))
 
 
-def _panel(panel: Axes, case: Record, names: list[str]) -> None:
+def _panel(panel: Axes, case: Record, names: list[str], floors: dict[str, str]) -> None:
     found = contestants(case)
     panel.set_visible(True)
     for place, name in enumerate(names):
@@ -84,7 +83,7 @@ def _panel(panel: Axes, case: Record, names: list[str]) -> None:
             va="center",
             fontsize=8,
         )
-    for name, style in FLOORS.items():
+    for name, style in floors.items():
         if "times_s" in found.get(name, {}):
             time = 1e3 * median(found[name])
             panel.axvline(time, color=GREY, linestyle=style, linewidth=1.2, label=name, zorder=0)

@@ -10,13 +10,28 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .contestants import Result
+from .contestants import Contestant, Result
 from .data import IGNORED, SEED, Data
 
 SAMPLE = 16
-CHUNK_ROWS, CHUNK_VOCAB = 64, 8192
+CHUNK_ROWS, CHUNK_HIDDEN_ROWS, CHUNK_VOCAB = 64, 1024, 8192
 # (loss, gradient), relative. PyTorch rounds log-probabilities to bf16 and adds them up in bf16.
 TOLERANCES = {torch.float32: (1e-5, 1e-4), torch.bfloat16: (3e-2, 5e-2)}
+TASKS, PLAIN, SUM = "tasks", "plain", "sum"
+
+
+def kind_of(contestant: Contestant) -> str:
+    """By what the losses of single tokens are multiplied: a key of `factors`."""
+    if contestant.summed:
+        return SUM
+    return TASKS if contestant.weighted else PLAIN
+
+
+def factors(data: Data) -> dict[str, Tensor]:
+    """What each token's loss is multiplied with, [rows] fp64."""
+    valid = (data.labels != IGNORED).double()
+    weights = data.task_weights.double()[data.task_ids.long()] * valid
+    return {TASKS: weights / weights.sum(), PLAIN: valid / valid.sum(), SUM: valid}
 
 
 class WrongResult(Exception):  # noqa: N818 - It says what it is.
@@ -31,11 +46,7 @@ class Reference:
         self._labels = data.labels
         self._valid = data.labels != IGNORED
         self._rows = _sample(self._valid)
-        weights = data.task_weights.double()[data.task_ids.long()]
-        self._factors = {
-            True: weights * self._valid / (weights * self._valid).sum(),
-            False: self._valid.double() / self._valid.sum(),
-        }
+        self._factors = factors(data)
         self._tolerances = TOLERANCES[data.inputs[0].dtype]
         if data.source is not None:
             self._of_logits(data.source)
@@ -44,11 +55,11 @@ class Reference:
 
     def _of_logits(self, logits: Tensor) -> None:
         chunks = zip(logits.split(CHUNK_ROWS), self._labels.split(CHUNK_ROWS), strict=True)
-        self._nll = torch.cat([_nll(rows.double(), labels) for rows, labels in chunks])
-        slope = _slope(logits[self._rows].double(), self._labels[self._rows])
+        self._nll = torch.cat([nll(rows.double(), labels) for rows, labels in chunks])
+        of_rows = slope(logits[self._rows].double(), self._labels[self._rows])
         self._expected = {
-            weighted: self._split(slope * factors[self._rows, None])
-            for weighted, factors in self._factors.items()
+            kind: self._split(of_rows * each[self._rows, None])
+            for kind, each in self._factors.items()
         }
         self._pick = lambda gradients: self._split(gradients[0][self._rows].double())
 
@@ -59,24 +70,32 @@ class Reference:
 
     def _of_hidden(self, hidden: Tensor, weight: Tensor) -> None:
         wide = hidden.double()
-        logits = torch.cat([wide @ part.double().T for part in weight.split(CHUNK_VOCAB)], 1)
-        self._nll = _nll(logits, self._labels)
-        slope = _slope(logits, self._labels)
-        random = torch.Generator().manual_seed(SEED)
         words = torch.cat(
             [
                 self._labels[self._rows].clamp(min=0),
-                torch.randint(len(weight), (SAMPLE,), generator=random),
+                torch.randint(
+                    len(weight), (SAMPLE,), generator=torch.Generator().manual_seed(SEED)
+                ).to(weight.device),
             ]
         )
-        parts = zip(slope[self._rows].split(CHUNK_VOCAB, 1), weight.split(CHUNK_VOCAB), strict=True)
+        losses, of_words = [], []
+        chunks = zip(
+            wide.split(CHUNK_HIDDEN_ROWS), self._labels.split(CHUNK_HIDDEN_ROWS), strict=True
+        )
+        for rows, labels in chunks:
+            logits = _logits(rows, weight)
+            losses.append(nll(logits, labels))
+            of_words.append(slope(logits, labels)[:, words])
+        self._nll = torch.cat(losses)
+        of_rows = slope(_logits(wide[self._rows], weight), self._labels[self._rows])
+        parts = zip(of_rows.split(CHUNK_VOCAB, 1), weight.split(CHUNK_VOCAB), strict=True)
         of_hidden = sum(part @ rows.double() for part, rows in parts)
         self._expected = {
-            weighted: [
-                of_hidden * factors[self._rows, None],
-                (slope[:, words] * factors[:, None]).T @ wide,
+            kind: [
+                of_hidden * each[self._rows, None],
+                (torch.cat(of_words) * each[:, None]).T @ wide,
             ]
-            for weighted, factors in self._factors.items()
+            for kind, each in self._factors.items()
         }
         self._pick = lambda gradients: [
             gradients[0][self._rows].double(),
@@ -84,14 +103,14 @@ class Reference:
         ]
 
     @torch.no_grad()
-    def check(self, name: str, result: Result, *, weighted: bool) -> tuple[float, float]:
+    def check(self, name: str, result: Result, kind: str) -> tuple[float, float]:
         """Relative errors of the loss, and of the gradient's worse part.
 
         Errors: WrongResult unless they are rounding.
         """
-        expected = (self._nll * self._factors[weighted]).sum().item()
+        expected = (self._nll * self._factors[kind]).sum().item()
         loss_error = abs(result.loss.item() - expected) / abs(expected)
-        parts = zip(self._pick(result.gradients), self._expected[weighted], strict=True)
+        parts = zip(self._pick(result.gradients), self._expected[kind], strict=True)
         errors = [((found - right).norm() / right.norm()).item() for found, right in parts]
         for what, error, tolerance in (
             ("loss", loss_error, self._tolerances[0]),
@@ -112,17 +131,22 @@ def _sample(valid: Tensor) -> Tensor:
     parts = []
     for rows in (valid.nonzero().flatten(), (~valid).nonzero().flatten()):
         places = torch.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).long()
-        parts.append(rows[places])
+        parts.append(rows[places.to(rows.device)])
     return torch.cat(parts)
 
 
-def _nll(logits: Tensor, labels: Tensor) -> Tensor:
+def _logits(wide: Tensor, weight: Tensor) -> Tensor:
+    return torch.cat([wide @ part.double().T for part in weight.split(CHUNK_VOCAB)], 1)
+
+
+def nll(logits: Tensor, labels: Tensor) -> Tensor:
+    """Of each token; 0 where it is ignored."""
     at_label = logits.gather(1, labels.clamp(min=0)[:, None])[:, 0]
     return (logits.logsumexp(1) - at_label) * (labels != IGNORED)
 
 
-def _slope(logits: Tensor, labels: Tensor) -> Tensor:
+def slope(logits: Tensor, labels: Tensor) -> Tensor:
     """softmax - onehot: the gradient of one token's loss in its logits."""
-    slope = logits.softmax(1)
-    slope.scatter_add_(1, labels.clamp(min=0)[:, None], slope.new_full((len(labels), 1), -1.0))
-    return slope
+    found = logits.softmax(1)
+    found.scatter_add_(1, labels.clamp(min=0)[:, None], found.new_full((len(labels), 1), -1.0))
+    return found

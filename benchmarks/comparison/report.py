@@ -7,8 +7,8 @@ from pathlib import Path
 from . import plot, results, table
 
 PAGE = "benchmarks.md"
+MARK = "cpu"
 PICTURES = {"logits": "benchmark-cpu.png", "linear": "benchmark-cpu-linear.png"}
-BEGIN, END = "<!-- cpu: begin -->", "<!-- cpu: end -->"
 
 
 def write(source: Path, docs: Path) -> list[Path]:
@@ -17,18 +17,27 @@ def write(source: Path, docs: Path) -> list[Path]:
     Errors: ValueError for a page without markers; OSError.
     """
     found = results.read(source)
-    page = docs / PAGE
-    text = page.read_text(encoding="utf-8")
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise ValueError(f"{page}: expected {BEGIN} and {END} once each")
+    machine = f"{found['machine']['cpu']}, {found['settings']['threads']} threads"
     pictures = [
         docs / "images" / name
         for form, name in PICTURES.items()
-        if plot.draw(docs / "images" / name, found, form)
+        if plot.draw(docs / "images" / name, found, form, machine)
     ]
     shown = [f"![Times of every contestant](images/{picture.name})" for picture in pictures]
     middle = "\n\n".join([table.markdown(found, source.name), *shown])
-    before, _, rest = text.partition(BEGIN)
-    after = rest.partition(END)[2]
-    page.write_text(f"{before}{BEGIN}\n{middle}\n{END}{after}", encoding="utf-8")
-    return [page, *pictures]
+    return [replace(docs, MARK, middle), *pictures]
+
+
+def replace(docs: Path, mark: str, middle: str) -> Path:
+    """Puts a text between the markers of this name; the page.
+
+    Errors: ValueError for a page without these markers; OSError.
+    """
+    page, begin, end = docs / PAGE, f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
+    text = page.read_text(encoding="utf-8")
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise ValueError(f"{page}: expected {begin} and {end} once each")
+    before, _, rest = text.partition(begin)
+    after = rest.partition(end)[2]
+    page.write_text(f"{before}{begin}\n{middle}\n{end}{after}", encoding="utf-8")
+    return page

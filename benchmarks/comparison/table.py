@@ -13,25 +13,34 @@ from .results import (
     size_of,
 )
 
-SHORT = {"float32": "fp32", "bfloat16": "bf16"}
+SHORT = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
+VERDICTS = {None: "", True: " met", False: " **missed**"}
 
 
 def case_text(case: Record, cases: list[Record]) -> str:
     """Times, memory and ratios of one of the cases for a terminal."""
+    faults = "" if "device" in case else f"{'page faults':>12}"
     lines = [
         f"{case['form']} {size_of(case)} {case['dtype']}, {case['valid_rows']} valid rows"
         f" (others used {case['cores_others_used']:.2f} cores meanwhile"
         f"{': disturbed' if is_disturbed(case) else ''})",
-        f"  {'':<36}{'median ms':>10}{'min':>9}{'max':>9}{'extra MB':>10}{'page faults':>12}",
+        f"  {'':<44}{'median ms':>10}{'min':>9}{'max':>9}{'extra MB':>10}{faults}",
     ]
     for name, contestant in contestants(case).items():
         if "not_run" in contestant:
-            lines.append(f"  {name:<36}not run: {contestant['not_run']}")
+            lines.append(f"  {name:<44}not run: {contestant['not_run']}")
             continue
-        times = [1e3 * seconds for seconds in contestant["times_s"]]
-        numbers = f"{1e3 * median(contestant):>10.1f}{min(times):>9.1f}{max(times):>9.1f}"
-        faults = sorted(contestant["page_faults"])[len(times) // 2]
-        lines.append(f"  {name:<36}{numbers}{_megabytes(contestant):>10}{faults:>12}")
+        times = (median(contestant), min(contestant["times_s"]), max(contestant["times_s"]))
+        middle, least, most = (_ms(seconds, case) for seconds in times)
+        faults = ""
+        if "page_faults" in contestant:
+            counted = sorted(contestant["page_faults"])
+            faults = f"{counted[len(counted) // 2]:>12}"
+        numbers = f"{middle:>10}{least:>9}{most:>9}{_megabytes(contestant):>10}"
+        lines.append(f"  {name:<44}{numbers}{faults}")
+    lines += [
+        f"  {name}: wrong: {c['wrong']}" for name, c in contestants(case).items() if "wrong" in c
+    ]
     lines += [
         f"  {name}: {_plan(c['plan'])}" for name, c in contestants(case).items() if "plan" in c
     ]
@@ -45,7 +54,14 @@ def _ratio(ratio: Ratio) -> str:
     return f"{ratio.what} = {ratio.value:.2f}{target}"
 
 
+def _ms(seconds: float, case: Record) -> str:
+    """Milliseconds; a GPU's events tell microseconds."""
+    return f"{1e3 * seconds:.{3 if 'device' in case else 1}f}"
+
+
 def _plan(plan: Record) -> str:
+    if "path" in plan:
+        return f"{plan['path']}, cluster of {plan['cluster']}, {plan['threads']} threads"
     chunks = "1 chunk" if plan["chunks"] == 1 else f"up to {plan['chunks']} chunks"
     return f"{chunks} of {plan['chunk_rows']} rows, products by {plan['product']}"
 
@@ -57,16 +73,24 @@ def _megabytes(contestant: Record) -> str:
 
 def markdown(results: Record, source: str) -> str:
     """Everything of a result file."""
-    parts = [_measured_on(results, source)]
-    sizes = list(dict.fromkeys((case["form"], size_of(case)) for case in results["cases"]))
-    for form, size in sizes:
-        cases = [c for c in results["cases"] if (c["form"], size_of(c)) == (form, size)]
+    return "\n\n".join([_measured_on(results, source), *sizes(results["cases"]), *whos(results)])
+
+
+def sizes(everything: list[Record]) -> list[str]:
+    """Times, ratios and notes by size."""
+    parts = []
+    for form, size in dict.fromkeys((case["form"], size_of(case)) for case in everything):
+        cases = [case for case in everything if (case["form"], size_of(case)) == (form, size)]
         parts += [f"### {form.capitalize()} {size}", _times(cases)]
-        if any(ratios(case, results["cases"]) for case in cases):
-            parts.append(_ratios(cases, results["cases"]))
+        if any(ratios(case, everything) for case in cases):
+            parts.append(_ratios(cases, everything))
         parts += _notes(cases)
-    parts += ["### Contestants", _contestants(results)]
-    return "\n\n".join(parts)
+    return parts
+
+
+def whos(results: Record) -> list[str]:
+    """Who took part."""
+    return ["### Contestants", _contestants(results)]
 
 
 def _measured_on(results: Record, source: str) -> str:
@@ -98,36 +122,43 @@ def _times(cases: list[Record]) -> str:
     """One row a contestant, one column a dtype and share of valid rows."""
     columns = [contestants(case) for case in cases]
     names = list(dict.fromkeys(name for column in columns for name in column))
-    rows = [[name, *(_cell(column.get(name)) for column in columns)] for name in names]
-    return _table(["ms (least to most), extra MB", *_heads(cases)], rows)
+    rows = [
+        [name, *(_cell(col.get(name), case) for col, case in zip(columns, cases, strict=True))]
+        for name in names
+    ]
+    return table(["ms (least to most), extra MB", *_heads(cases)], rows)
 
 
-def _cell(contestant: Record | None) -> str:
+def _cell(contestant: Record | None, case: Record) -> str:
     if contestant is None:
         return ""
     if "not_run" in contestant:
         return "not run"
-    times = contestant["times_s"]
-    spread = f"({1e3 * min(times):.1f} to {1e3 * max(times):.1f})"
-    return f"**{1e3 * median(contestant):.1f}** {spread}, {_megabytes(contestant)}"
+    least, most = (_ms(limit(contestant["times_s"]), case) for limit in (min, max))
+    wrong = ", **wrong**" if "wrong" in contestant else ""
+    middle = _ms(median(contestant), case)
+    return f"**{middle}** ({least} to {most}), {_megabytes(contestant)}{wrong}"
 
 
 def _ratios(cases: list[Record], everything: list[Record]) -> str:
     """One row a ratio, with the target where there is one."""
     columns = [{ratio.what: ratio for ratio in ratios(case, everything)} for case in cases]
     names = list(dict.fromkeys(name for column in columns for name in column))
-    targets = {name: r.target for column in columns for name, r in column.items() if r.target}
+    targets: dict[str, str] = {}
+    for column in columns:
+        targets |= {name: ratio.target for name, ratio in column.items() if ratio.target}
     rows = [
-        [name, *(_verdict(column.get(name)) for column in columns), targets.get(name, "")]
+        [name, *(verdict(column.get(name)) for column in columns), targets.get(name, "")]
         for name in names
     ]
-    return _table(["ratio", *_heads(cases), "target"], rows)
+    return table(["ratio", *_heads(cases), "target"], rows)
 
 
-def _verdict(ratio: Ratio | None) -> str:
+def verdict(ratio: Ratio | None) -> str:
+    """A ratio, and whether its target was met."""
     if ratio is None:
         return ""
-    return f"{ratio.value:.2f}" + {None: "", True: " met", False: " **missed**"}[ratio.met]
+    return f"{ratio.value:.2f}{VERDICTS[ratio.met]}"
 
 
 def _notes(cases: list[Record]) -> list[str]:
@@ -165,7 +196,7 @@ def _contestants(results: Record) -> str:
             )
     dtypes = list(dict.fromkeys(case["dtype"] for case in results["cases"]))
     heads = [f"error of loss, {SHORT.get(dtype, dtype)}" for dtype in dtypes]
-    return _table(
+    return table(
         ["name", "what is called", *heads, "longest first call", "not run"],
         [[*key, *_of_all_cases(found, dtypes)] for key, found in rows.items()],
     )
@@ -178,10 +209,12 @@ def _of_all_cases(found: list[tuple[str, Record]], dtypes: list[str]) -> list[st
         cells.append(f"{max(losses):.0e}" if losses else "")
     first = max(c.get("first_call_s", 0.0) for _, c in found)
     reasons = [c["not_run"] for _, c in found if "not_run" in c]
+    reasons += [f"wrong: {c['wrong']}" for _, c in found if "wrong" in c and "not_run" not in c]
     return [*cells, f"{first:.1f} s" if first else "", next(iter(reasons), "")]
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """As Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(
         "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in lines

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import gc
+import math
 import random
-import resource
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from . import floors, kernel_rivals, memory, ours, torch_rivals
+from . import floors, kernel_rivals, ours, torch_rivals
 from .cases import Case
-from .contestants import OURS, Contestant, NotRun, Run, reason_of
+from .contestants import OURS, Contestant, NotRun, Result, Run, reason_of
 from .data import IGNORED, SEED, Data, make_data
 from .load import Load
 from .progress import Progress
-from .reference import Reference
+from .reference import Reference, WrongResult, kind_of
+from .stopwatch import CpuStopwatch, Stopwatch
 
+OUT_OF_TIME = "the time was up"
 CONTESTANTS = {
     "logits": (*ours.LOGITS, *torch_rivals.LOGITS, *kernel_rivals.LOGITS, *floors.LOGITS),
     "linear": (*ours.HIDDEN, *torch_rivals.HIDDEN, *kernel_rivals.HIDDEN, *floors.HIDDEN),
@@ -38,8 +41,9 @@ class Entry:
     errors: tuple[float, float] | None = None
     peak_extra: int | None = None
     times: list[float] = field(default_factory=list)
-    page_faults: list[int] = field(default_factory=list)
+    counted: dict[str, list[int]] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
+    wrong: str = ""
 
     @property
     def title(self) -> str:
@@ -62,26 +66,53 @@ class Entry:
             "first_call_s": self.first_call,
             "errors": self.errors and dict(zip(("loss", "gradient"), self.errors, strict=True)),
             "peak_extra_bytes": self.peak_extra,
-            "page_faults": self.page_faults,
+            **self.counted,
             "times_s": self.times,
             **({"plan": self.details} if self.details else {}),
+            **({"wrong": self.wrong} if self.wrong else {}),
         }
 
-    def drop(self, error: Exception) -> None:
-        """Takes it out for an error; raises one of VisATB itself."""
-        if self.contestant.group == OURS and not isinstance(error, NotRun):
+    def drop(self, error: Exception, *, strict: bool) -> None:
+        """Takes it out for an error; where that is strict, raises one of VisATB itself."""
+        is_ours = self.contestant.group == OURS and not isinstance(error, NotRun)
+        if strict and is_ours:
             raise error
         self.reason = reason_of(error)
+        self.wrong = self.reason if is_ours else ""
         self.run = None
 
 
 @dataclass(frozen=True)
+class Bench:
+    """Where it is timed, who takes part in which form, and how.
+
+    Attributes:
+        strict: whether a wrong result, or an error of VisATB itself, ends the run. Else it is
+            recorded: a machine that is lent for minutes shall tell what else there is.
+    """
+
+    device: str
+    contestants: Mapping[str, tuple[Contestant, ...]]
+    stopwatch: Stopwatch
+    strict: bool = True
+
+
+CPU = Bench("cpu", CONTESTANTS, CpuStopwatch())
+
+
+@dataclass(frozen=True)
 class Plan:
-    """How often, who, and how many seconds after the data was renewed."""
+    """How often, who, and how many seconds after the data was renewed.
+
+    Attributes:
+        deadline: of the monotonic clock, after which nothing new is begun.
+    """
 
     rounds: int
     only: list[str]
     rest: float
+    bench: Bench = CPU
+    deadline: float = math.inf
 
 
 def run_case(case: Case, plan: Plan, progress: Progress) -> dict[str, Any]:
@@ -89,17 +120,22 @@ def run_case(case: Case, plan: Plan, progress: Progress) -> dict[str, Any]:
 
     Errors: WrongResult; whatever VisATB itself raises.
     """
-    # Compiled code of other shapes would count towards the limit of recompilations.
-    torch.compiler.reset()
+    # Compiled code of other shapes would count towards the limit of recompilations. On a GPU that
+    # limit is lifted, for compiling takes longer than all the rest.
+    if plan.bench.device == "cpu":
+        torch.compiler.reset()
     progress.show("data")
-    data = make_data(case)
-    entries = _entries(case, data, plan.only)
+    data = make_data(case, plan.bench.device)
+    entries = _entries(case, data, plan)
     references: dict[int, Reference] = {}
     for number, entry in enumerate(entries, 1):
         progress.show(f"check {number}/{len(entries)}: {entry.title}")
+        if time.monotonic() > plan.deadline:
+            entry.reason = OUT_OF_TIME
+            continue
         if id(entry.data) not in references:
             references[id(entry.data)] = Reference(entry.data)
-        _warm_up(entry, references[id(entry.data)])
+        _warm_up(entry, references[id(entry.data)], plan.bench)
     references.clear()
     before = Load.now()
     _rounds([entry for entry in entries if entry.run is not None], plan, progress)
@@ -118,12 +154,12 @@ def run_case(case: Case, plan: Plan, progress: Progress) -> dict[str, Any]:
     }
 
 
-def _entries(case: Case, data: Data, only: list[str]) -> list[Entry]:
+def _entries(case: Case, data: Data, plan: Plan) -> list[Entry]:
     """The contestants, and again those for whom gathered rows make a difference."""
     chosen = [
         contestant
-        for contestant in CONTESTANTS[case.size.form]
-        if not only or any(word.lower() in contestant.name.lower() for word in only)
+        for contestant in plan.bench.contestants[case.size.form]
+        if not plan.only or any(word.lower() in contestant.name.lower() for word in plan.only)
     ]
     entries = [Entry(contestant, data, gathered=False) for contestant in chosen]
     if case.valid < 100:
@@ -132,31 +168,41 @@ def _entries(case: Case, data: Data, only: list[str]) -> list[Entry]:
     return entries
 
 
-def _warm_up(entry: Entry, reference: Reference) -> None:
+def _warm_up(entry: Entry, reference: Reference, bench: Bench) -> None:
     """The first call, which is checked and may compile; the second tells the memory."""
     try:
         run = entry.contestant.make(entry.data)
         entry.data.renew()
+        bench.stopwatch.wait()
         start = time.perf_counter()
         result = run()
+        bench.stopwatch.wait()
         entry.first_call = time.perf_counter() - start
     except Exception as error:  # noqa: BLE001 - a rival may raise anything
-        entry.drop(error)
+        entry.drop(error, strict=bench.strict)
         return
     if result is not None:
-        weighted = entry.contestant.weighted
-        entry.errors = reference.check(entry.title, result, weighted=weighted)
+        _check(entry, result, reference, strict=bench.strict)
     del result
     gc.collect()
     entry.data.renew()
     try:
-        entry.peak_extra = memory.peak_extra(run)
+        entry.peak_extra = bench.stopwatch.peak_extra(run)
     except Exception as error:  # noqa: BLE001
-        entry.drop(error)
+        entry.drop(error, strict=bench.strict)
         return
     entry.run = run
     if entry.contestant.details is not None:
         entry.details = entry.contestant.details(entry.data)
+
+
+def _check(entry: Entry, result: Result, reference: Reference, *, strict: bool) -> None:
+    try:
+        entry.errors = reference.check(entry.title, result, kind_of(entry.contestant))
+    except WrongResult as wrong:
+        if strict:
+            raise
+        entry.wrong = str(wrong)
 
 
 def _rounds(entries: list[Entry], plan: Plan, progress: Progress) -> None:
@@ -173,26 +219,19 @@ def _rounds(entries: list[Entry], plan: Plan, progress: Progress) -> None:
             for entry in shuffler.sample(running, len(running)):
                 progress.show(f"round {number + 1}/{plan.rounds}: {entry.title}")
                 try:
-                    _time_once(entry, plan.rest)
+                    _time_once(entry, plan)
                 except Exception as error:  # noqa: BLE001
-                    entry.drop(error)
+                    entry.drop(error, strict=plan.bench.strict)
     finally:
         gc.enable()
 
 
-def _time_once(entry: Entry, rest: float) -> None:
+def _time_once(entry: Entry, plan: Plan) -> None:
     """One run; `rest` seconds after the data was renewed by an operation of PyTorch."""
     if entry.run is None:
         raise ValueError(f"{entry.title} does not run")
     entry.data.renew()
-    rested = time.perf_counter() + rest
-    # Not asleep: whoever wakes up may find both threads on one core for some milliseconds.
-    while time.perf_counter() < rested:
-        pass
-    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    start = time.perf_counter()
-    result = entry.run()
-    entry.times.append(time.perf_counter() - start)
-    entry.page_faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults)
-    # Its gradient is freed outside the time, by everybody's next renew().
-    del result
+    seconds, counted = plan.bench.stopwatch.time(entry.run, plan.rest)
+    entry.times.append(seconds)
+    for what, number in counted.items():
+        entry.counted.setdefault(what, []).append(number)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .contestants import RIVAL, Contestant, NotRun, Result, Run
 from .data import IGNORED, Data
-from .names import COMPILED, EAGER, LINEAR_COMPILED, LINEAR_EAGER
+from .names import AUTHORS, COMPILED, EAGER, LINEAR_COMPILED, LINEAR_EAGER
 
 Loss = Callable[[Data], Tensor]
 CHUNK_ROWS = 256
@@ -21,7 +21,7 @@ def _plain(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits, labels, ignore_index=IGNORED)
 
 
-def _authors(logits: Tensor, labels: Tensor, task_ids: Tensor, task_weights: Tensor) -> Tensor:
+def authors_loss(logits: Tensor, labels: Tensor, task_ids: Tensor, task_weights: Tensor) -> Tensor:
     """The losses of single tokens in fp32, times their task's weight, over the weights' sum."""
     losses = F.cross_entropy(logits.float(), labels, ignore_index=IGNORED, reduction="none")
     weights = task_weights[task_ids] * (labels != IGNORED)
@@ -32,7 +32,8 @@ def _linear(hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(F.linear(hidden, weight), labels, ignore_index=IGNORED)
 
 
-def _compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def compiled_loss(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Under torch.compile."""
     # With fixed shapes, the faster kind; fullgraph, so that it fails rather than runs eagerly.
     compiled: Callable[..., Tensor] = torch.compile(function, dynamic=False, fullgraph=True)
     return compiled
@@ -48,18 +49,18 @@ def _with_backward(data: Data, loss_of: Callable[[], Tensor]) -> Run:
 
 
 def _make_plain(data: Data, *, compiled: bool) -> Run:
-    loss = _compiled(_plain) if compiled else _plain
+    loss = compiled_loss(_plain) if compiled else _plain
     return _with_backward(data, lambda: loss(data.inputs[0], data.labels))
 
 
 def _make_authors(data: Data, *, compiled: bool) -> Run:
-    loss = _compiled(_authors) if compiled else _authors
+    loss = compiled_loss(authors_loss) if compiled else authors_loss
     rows = (data.labels, data.task_ids, data.task_weights)
     return _with_backward(data, lambda: loss(data.inputs[0], *rows))
 
 
 def _make_linear(data: Data, *, compiled: bool) -> Run:
-    loss = _compiled(_linear) if compiled else _linear
+    loss = compiled_loss(_linear) if compiled else _linear
     hidden, weight = data.inputs
     return _with_backward(data, lambda: loss(hidden, weight, data.labels))
 
@@ -95,7 +96,7 @@ LOGITS = (
         lambda data: _make_plain(data, compiled=True),
     ),
     Contestant(
-        "as published, eager",
+        AUTHORS,
         '`F.cross_entropy(logits.float(), ..., reduction="none")`, times weights, over their sum',
         RIVAL,
         lambda data: _make_authors(data, compiled=False),

@@ -1,0 +1,509 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
+
+from gpu_check import (  # noqa: E402
+    build,
+    command,
+    junit,
+    machine,
+    main,
+    ptxas,
+    result,
+    sanitize,
+    stage,
+    state,
+    tests,
+)
+
+H200 = machine.Machine("NVIDIA H200", "580.1", "", "0123456789abcdef", dirty=False)
+NO_GPU = machine.Machine(None, None, "nvidia-smi not found", "unknown", None)
+
+PTXAS = """\
+ptxas info    : 0 bytes gmem
+ptxas info    : Compiling entry function '_Z5plainPi' for 'sm_80'
+ptxas info    : Function properties for _Z5plainPi
+    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
+ptxas info    : Used 10 registers, used 1 barriers, 256 bytes smem, 360 bytes cmem[0]
+ptxas info    : Compile time = 6.577 ms
+ptxas info    : Compiling entry function '_Z5spillILi300EEvPf' for 'sm_90'
+ptxas info    : Function properties for _Z6helperv
+    8 bytes stack frame, 1 bytes spill stores, 2 bytes spill loads
+ptxas info    : Function properties for _Z5spillILi300EEvPf
+    1200 bytes stack frame, 40 bytes spill stores, 44 bytes spill loads
+ptxas info    : Used 255 registers, used 1 barriers, 1200 bytes cumulative stack size
+"""
+PYTEST = """\
+<?xml version="1.0" encoding="utf-8"?><testsuites><testsuite name="pytest" tests="4">
+<testcase classname="tests.python.test_x" name="test_good" time="0.1" />
+<testcase classname="tests.python.test_x" name="test_bad"><failure
+ message="AssertionError: assert 1 == 2&#10; + where">long text</failure></testcase>
+<testcase classname="tests.python.test_x" name="test_broken"><error message="RuntimeError: no"/>
+</testcase>
+<testcase classname="tests.python.test_x" name="test_none"><skipped message="no GPU">x</skipped>
+</testcase></testsuite></testsuites>
+"""
+CTEST = """\
+<?xml version="1.0" encoding="UTF-8"?><testsuite name="(empty)" tests="2" failures="1">
+<testcase name="test_error" classname="test_error" time="0.0" status="run"/>
+<testcase name="test_cuda" classname="test_cuda" status="fail"><failure message=""/>
+<system-out>[ RUN ] a&#10;[  ERROR   ] --- 1 != 2&#10;[  FAILED  ] a</system-out></testcase>
+<testcase name="test_off" classname="test_off" status="disabled"/></testsuite>
+"""
+CLEAN = """\
+========= COMPUTE-SANITIZER
+taken: one_read, cluster of 1, 512 threads, as at a width of 1024
+every_kernel: ok, 4581 checks, 0 wrong
+========= ERROR SUMMARY: 0 errors
+"""
+OUT_OF_BOUNDS = """\
+========= COMPUTE-SANITIZER
+========= Invalid __global__ write of size 4 bytes
+=========     at one_read<bf16>(cuda_loss)+0x70 in one_read.cu:5
+=========     by thread (0,0,0) in block (0,0,0)
+=========     Address 0x7f is out of bounds
+=========
+every_kernel: ok, 4581 checks, 0 wrong
+========= ERROR SUMMARY: 1 error
+"""
+RACE = """\
+========= COMPUTE-SANITIZER
+========= Error: Race reported between Write access at two_read<float>(sums)+0x90 in two_read.cu:7
+=========     and Read access at two_read<float>(sums)+0xb0 in two_read.cu:9 [496 hazards]
+=========
+every_kernel: ok, 4581 checks, 0 wrong
+========= RACECHECK SUMMARY: 1 hazard displayed (1 error, 0 warnings)
+"""
+OF_CUBLAS = """\
+========= COMPUTE-SANITIZER
+========= Uninitialized __global__ memory read of size 4 bytes
+=========     at void cutlass::Kernel2<x>(T1::Params)+0x40
+=========     by thread (0,0,0) in block (0,0,0)
+=========
+every_kernel: ok, 4581 checks, 0 wrong
+========= ERROR SUMMARY: 1 error
+"""
+UNSUPPORTED = """\
+========= COMPUTE-SANITIZER
+========= Error: Device not supported. Please refer to the "Supported Devices" section
+=========
+wrong: cudaMalloc: unknown error
+"""
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> stage.Context:
+    """A small tree, as if on a machine with a GPU."""
+    root = tmp_path / "tree"
+    (root / "libvisatb").mkdir(parents=True)
+    (root / "libvisatb/a.c").write_text("int a;\n", encoding="utf-8")
+    (root / "include").mkdir()
+    shutil.copy(ROOT / "include/visatb.h", root / "include/visatb.h")
+    return stage.Context(root, tmp_path / "folder", H200)
+
+
+def kept(context: stage.Context, stages: dict[str, stage.Stage]) -> state.State:
+    return state.State(context, stages)
+
+
+def stage_of(parts: dict[str, Callable[[], dict[str, Any]]]) -> stage.Stage:
+    made = [stage.Part(name, lambda *_, work=work: work(), 100) for name, work in parts.items()]
+    return stage.Stage("test", lambda _: made, ("libvisatb",))
+
+
+# --- what programs print --------------------------------------------------------------------------
+
+
+def test_ptxas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    plain, spilling = ptxas.kernels_of(PTXAS)
+    assert plain == {
+        "name": "_Z5plainPi",
+        "architecture": "sm_80",
+        "registers": 10,
+        "shared": 256,
+        "stack": 0,
+        "spill_stores": 0,
+        "spill_loads": 0,
+    }
+    assert spilling["registers"] == 255
+    assert (spilling["stack"], spilling["spill_stores"], spilling["spill_loads"]) == (1200, 40, 44)
+    assert ptxas.kernels_of("nothing of it") == []
+
+
+@pytest.mark.skipif(shutil.which("c++filt") is None, reason="c++filt is not installed")
+def test_ptxas_names_are_those_of_the_source() -> None:
+    assert [one["name"] for one in ptxas.kernels_of(PTXAS)] == ["plain", "spill<300>"]
+
+
+def test_junit_of_pytest(tmp_path: Path) -> None:
+    path = tmp_path / "x.xml"
+    path.write_text(PYTEST, encoding="utf-8")
+    assert junit.read(path) == {
+        "passed": 1,
+        "failed": 2,
+        "skipped": 1,
+        "skip_reasons": {"no GPU": 1},
+        "failures": [
+            {"name": "tests.python.test_x::test_bad", "message": "AssertionError: assert 1 == 2"},
+            {"name": "tests.python.test_x::test_broken", "message": "RuntimeError: no"},
+        ],
+    }
+
+
+def test_junit_of_ctest_and_of_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "x.xml"
+    path.write_text(CTEST, encoding="utf-8")
+    found = junit.read(path)
+    assert found is not None
+    assert (found["passed"], found["failed"], found["skipped"]) == (1, 1, 1)
+    assert found["failures"] == [{"name": "test_cuda", "message": "[  ERROR   ] --- 1 != 2"}]
+    path.write_text(CTEST[:100], encoding="utf-8")
+    assert junit.read(path) is None
+    assert junit.read(tmp_path / "none.xml") is None
+
+
+@pytest.mark.parametrize(
+    ("tool", "code", "text", "status", "reason"),
+    [
+        ("memcheck", 0, CLEAN, "passed", ""),
+        ("memcheck", 0, OUT_OF_BOUNDS, "failed", "1 errors, the first: Invalid __global__ write"),
+        ("racecheck", 0, RACE, "failed", "1 errors, the first: Error: Race reported"),
+        ("initcheck", 0, OF_CUBLAS, "passed", ""),
+        ("memcheck", 0, OF_CUBLAS, "failed", "1 errors"),
+        ("memcheck", 1, UNSUPPORTED, "not run", "the tool did not work here: Error: Device not"),
+        ("memcheck", None, CLEAN, "not run", "cut after 150 s"),
+        ("memcheck", 1, "", "not run", "the tool did not work here: no summary"),
+        (
+            "synccheck",
+            1,
+            CLEAN.replace("every_kernel: ok", "every_kernel: wrong"),
+            "failed",
+            "the program did not come to its end",
+        ),
+    ],
+)
+def test_sanitizer(tool: str, code: int | None, text: str, status: str, reason: str) -> None:
+    outcome = sanitize.judge(tool, code, text, 150.0)
+    assert outcome["status"] == status
+    assert outcome.get("reason", "").startswith(reason)
+
+
+def test_sanitizer_says_where() -> None:
+    assert sanitize.judge("racecheck", 0, RACE, 1.0)["places"] == ["two_read<float>(sums)"]
+
+
+def test_errors_that_are_not_all_shown_are_not_taken_for_those_of_others() -> None:
+    many = OF_CUBLAS.replace("SUMMARY: 1 error", "SUMMARY: 7 errors")
+    assert sanitize.judge("initcheck", 0, many, 1.0)["status"] == "failed"
+
+
+# --- tests that were run --------------------------------------------------------------------------
+
+
+def finished(code: int | None, text: str = "last words") -> command.Finished:
+    return command.Finished(code, text, 12.0)
+
+
+COUNTS: dict[str, Any] = {
+    "passed": 3,
+    "failed": 0,
+    "skipped": 0,
+    "skip_reasons": {},
+    "failures": [],
+}
+
+
+@pytest.mark.parametrize(
+    ("code", "counts", "status", "reason"),
+    [
+        (0, COUNTS, "passed", ""),
+        (None, None, "not run", "cut after 12 s"),
+        (None, COUNTS, "not run", "cut after 12 s"),
+        (-11, None, "failed", "it ended with -11 and no report: last words"),
+        (3, COUNTS, "failed", "it ended with 3: last words"),
+        (
+            1,
+            COUNTS | {"failed": 1, "failures": [{"name": "a", "message": "b"}]},
+            "failed",
+            "1 failed, the first: a: b",
+        ),
+        (
+            0,
+            COUNTS | {"passed": 0, "skipped": 2, "skip_reasons": {"no GPU": 2}},
+            "not run",
+            "nothing of it ran: no GPU",
+        ),
+    ],
+)
+def test_what_tests_came_to(code: int | None, counts: Any, status: str, reason: str) -> None:
+    outcome = tests.judge(finished(code), counts)
+    assert outcome["status"] == status
+    assert outcome.get("reason", "") == reason
+
+
+def test_tests_of_the_gpu_come_first_and_all_of_the_loss_are_there() -> None:
+    names = [part.name for part in tests.STAGE.parts(stage.Context(ROOT, ROOT / "build", H200))]
+    assert names[:2] == ["import visatb", "C tests of the GPU"]
+    assert {path.name for path in (ROOT / "tests/python").glob("test_torch_*.py")} <= set(names)
+
+
+# --- stages and what is kept of them --------------------------------------------------------------
+
+
+def test_a_stage_continues_with_what_has_not_passed(
+    context: stage.Context, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls: list[str] = []
+    second: list[dict[str, Any]] = [stage.failed("as it was"), stage.not_run("no tool")]
+
+    def first() -> dict[str, Any]:
+        calls.append("first")
+        return stage.passed(found=1)
+
+    def other() -> dict[str, Any]:
+        calls.append("other")
+        return second.pop(0) if second else stage.passed()
+
+    it = stage_of({"first": first, "other": other})
+    store = kept(context, {"test": it})
+    for expected in ("failed", "passed in part", "passed"):
+        stage.run_stage(it, context, store, again=False)
+        assert store.status("test") == expected
+    assert calls == ["first", "other", "other", "other"]
+    stage.run_stage(it, context, store, again=False)
+    assert calls == ["first", "other", "other", "other"]
+    assert "was done for these sources, commit 012345678" in capsys.readouterr().out
+    stage.run_stage(it, context, store, again=True)
+    assert calls[4:] == ["first", "other"]
+    assert store.parts("test")["first"]["found"] == 1
+
+
+def test_other_sources_and_another_gpu_begin_anew(context: stage.Context) -> None:
+    it = stage_of({"first": stage.passed})
+    stage.run_stage(it, context, kept(context, {"test": it}), again=False)
+    assert kept(context, {"test": it}).status("test") == "passed"
+    other = stage.Context(
+        context.root, context.folder, machine.Machine("A100", "1", "", "x", dirty=False)
+    )
+    assert kept(other, {"test": it}).status("test") is None
+    (context.root / "libvisatb/a.c").write_text("int b;\n", encoding="utf-8")
+    assert kept(context, {"test": it}).status("test") is None
+
+
+def test_when_the_stages_time_is_up_parts_are_not_run(
+    context: stage.Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "STAGE_SECONDS", 1.0)
+    it = stage_of({"first": stage.passed})
+    store = kept(context, {"test": it})
+    stage.run_stage(it, context, store, again=False)
+    assert store.status("test") == "not run"
+    assert store.parts("test")["first"]["reason"] == "the stage's time was up"
+
+
+def test_paths_of_the_machine_are_not_kept(context: stage.Context) -> None:
+    it = stage_of(
+        {"first": lambda: stage.failed(f"{context.root}/a.c:3", log=[f"{context.root}/b"])}
+    )
+    store = kept(context, {"test": it})
+    stage.run_stage(it, context, store, again=False)
+    part = store.parts("test")["first"]
+    assert (part["reason"], part["log"]) == ("a.c:3", ["b"])
+
+
+def test_result_file_has_all_stages_and_is_adopted_elsewhere(
+    context: stage.Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(result, "answer", lambda _: '{"torch": "2.11.0"}')
+    monkeypatch.setattr(result, "_today", lambda: "2030-01-02")
+    of_test = stage_of({"first": stage.passed})
+    bench = stage.Stage("bench", of_test.parts, ("libvisatb",))
+    stages = {"build": of_test, "test": of_test, "bench": bench}
+    store = kept(context, stages)
+    stage.run_stage(of_test, context, store, again=False)
+    stage.run_stage(bench, context, store, again=False)
+    state.write_json(store.benchmark, {"cases": [1]})
+    path = result.path_of(tmp_path / "out", H200)
+    assert path == tmp_path / "out/gpu-nvidia-h200-2030-01-02.json"
+    result.write(path, store, H200)
+    found = json.loads(path.read_text(encoding="utf-8"))
+    assert found["visatb_gpu_check"] == 1
+    assert found["gpu"] == {"name": "NVIDIA H200", "driver": "580.1"}
+    assert found["versions"] == {"torch": "2.11.0"}
+    assert set(found["stages"]) == {"test", "bench"}
+    assert found["stages"]["test"]["commit"] == H200.commit
+    assert found["benchmark"] == {"cases": [1]}
+    assert [one.name for one in path.parent.iterdir()] == [path.name]
+
+    fresh = stage.Context(context.root, tmp_path / "fresh", H200)
+    there = kept(fresh, stages)
+    there.adopt(result.find(tmp_path / "out", tmp_path / "none"))
+    assert there.status("test") == "passed"
+    assert state.read_json(there.benchmark) == {"cases": [1]}
+    (context.root / "libvisatb/a.c").write_text("int c;\n", encoding="utf-8")
+    changed = kept(stage.Context(context.root, tmp_path / "third", H200), stages)
+    changed.adopt(result.find(tmp_path / "out"))
+    assert changed.status("test") is None
+
+
+def test_without_a_gpu_there_is_no_result_file(tmp_path: Path) -> None:
+    assert result.path_of(tmp_path, NO_GPU) is None
+
+
+def test_broken_files_count_as_none(tmp_path: Path) -> None:
+    (tmp_path / "gpu-a-2030-01-02.json").write_text("{", encoding="utf-8")
+    (tmp_path / "gpu-b-2030-01-02.json").write_text('{"visatb_gpu_check": 9}', encoding="utf-8")
+    assert result.find(tmp_path) == []
+
+
+# --- commands -------------------------------------------------------------------------------------
+
+
+def test_a_command_that_takes_too_long_is_ended_with_its_children(tmp_path: Path) -> None:
+    script = "sleep 60 & echo $! >child; echo begun; wait"
+    done = command.run(["sh", "-c", script], 1.0, tmp_path / "log", cwd=tmp_path)
+    assert done.was_cut
+    assert done.text == "begun\n"
+    child = int((tmp_path / "child").read_text(encoding="ascii"))
+    status = Path(f"/proc/{child}/status")
+    # Nobody may have buried it yet.
+    assert not status.exists() or "State:\tZ" in status.read_text(encoding="ascii")
+
+
+def test_a_commands_output_and_status_are_kept(tmp_path: Path) -> None:
+    done = command.run(
+        ["sh", "-c", "echo one; echo two >&2; exit 3"], 10.0, tmp_path / "logs/x", cwd=tmp_path
+    )
+    assert (done.code, done.text, done.last_line()) == (3, "one\ntwo\n", "two")
+
+
+# --- the program ----------------------------------------------------------------------------------
+
+
+def without_gpu(tmp_path: Path) -> dict[str, str]:
+    """An environment in which there is Python, and nvidia-smi is not."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "python3").symlink_to(sys.executable)
+    return {**os.environ, "PATH": str(programs)}
+
+
+@pytest.mark.parametrize("name", ["all", "test", "sanitize", "bench"])
+def test_no_gpu_is_said_plainly(tmp_path: Path, name: str) -> None:
+    done = subprocess.run(
+        [str(ROOT / "tools/gpu-check"), "--stage", name, "--build", str(tmp_path / "folder")],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=without_gpu(tmp_path),
+    )
+    assert done.returncode == 2
+    assert done.stdout == "gpu-check: no GPU: nvidia-smi not found\n"
+    assert not (tmp_path / "folder").exists()
+
+
+def test_without_a_compiler_the_build_is_not_run(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            *(str(ROOT / "tools/gpu-check"), "--stage", "build"),
+            *("--build", str(tmp_path / "folder"), "--out", str(tmp_path / "out")),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=without_gpu(tmp_path),
+    )
+    assert "build 1/3: configure: not run (0 s): cmake not found" in done.stdout
+    lines = done.stdout.splitlines()
+    assert lines[-1].startswith("gpu-check: build ")
+    assert lines[-1].endswith("test not run, sanitize not run, bench not run")
+    assert "result file: none" in lines[-2]
+    assert not (tmp_path / "out").exists()
+
+
+def test_unknown_stage() -> None:
+    with pytest.raises(SystemExit) as caught:
+        main.main(["--stage", "other"])
+    assert caught.value.code == 2
+
+
+def test_the_package_is_found_without_an_installation(context: stage.Context) -> None:
+    version = build._package(context, 1.0)["version"]
+    (folder,) = (context.folder / "site").iterdir()
+    assert folder.name == f"visatb-{version}.dist-info"
+    program = "from importlib.metadata import version; print(version('visatb'))"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=context.environment(),
+    )
+    assert done.stdout.strip() == version
+
+
+def test_commit_is_unknown_outside_git(tmp_path: Path) -> None:
+    assert machine.commit_of(tmp_path) == ("unknown", None)
+
+
+def test_last_words() -> None:
+    records = {
+        "build": {"status": "passed", "parts": {"a": {"status": "passed", "seconds": 3.0}}},
+        "test": {
+            "status": "failed",
+            "parts": {"b": {"status": "failed", "reason": "x", "seconds": 1.0}},
+        },
+        "bench": None,
+    }
+    assert main._last_line(records) == "gpu-check: build passed, test failed, bench not run"
+    text = main._summary(records)
+    assert "test             0       1        0        1" in text
+    assert "  test, b: failed: x" in text
+
+
+# --- the program for compute-sanitizer, on the CPU ------------------------------------------------
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+def test_every_kernel_computes_what_the_library_does_on_the_cpu(tmp_path: Path) -> None:
+    from visatb import _lib
+
+    folder = ROOT / sanitize.PROGRAM
+    sources = [*folder.glob("*.c"), ROOT / "tests/c/loss_reference.c"]
+    program, library = tmp_path / "every_kernel", Path(_lib.library()._name)
+    subprocess.run(
+        [
+            *("cc", "-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-o", str(program)),
+            *(str(source) for source in sources if source.stem != "memory_cuda"),
+            *("-I", str(ROOT / "include"), "-I", str(ROOT / "tests/c"), str(library), "-lm"),
+            f"-Wl,-rpath,{library.parent}",
+        ],
+        check=True,
+    )
+    link = (
+        tmp_path
+        / f"libvisatb.so.{'.'.join(_lib.library().visatb_version().decode().split('.')[:2])}"
+    )
+    link.symlink_to(library)
+    done = subprocess.run(
+        [str(program), "--small"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "LD_LIBRARY_PATH": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.splitlines()[-1].startswith("every_kernel: ok, ")

@@ -1,0 +1,39 @@
+"""benchmarks/gpu.py, whose file becomes a part of the result file."""
+
+from __future__ import annotations
+
+from .build import SOURCES
+from .command import run
+from .stage import Context, Part, Record, Stage, failed, not_run, passed
+from .state import read_json
+
+# Nothing new is begun after so many seconds; what is under way then may take some more.
+SECONDS, LIMIT = 390, 450
+
+
+def _benchmark(context: Context, limit: float) -> Record:
+    output = context.folder / "benchmark.json"
+    output.unlink(missing_ok=True)
+    seconds = min(SECONDS, limit - 30)
+    command = [context.machine.python, str(context.root / "benchmarks/gpu.py")]
+    command += ["--output", str(output), "--seconds", f"{seconds:.0f}"]
+    log = context.logs / "bench.log"
+    done = run(command, limit, log, cwd=context.root, environment=context.environment())
+    found = read_json(output) or {}
+    more = {"cases": len(found.get("cases", [])), "left_out": found.get("not_run", [])}
+    if done.was_cut:
+        return not_run(f"cut after {done.seconds:.0f} s; what it had by then is kept", **more)
+    if done.code != 0:
+        wrong = found.get("wrong", [])
+        return failed(wrong[0] if wrong else done.last_line(), wrong=wrong, **more)
+    if more["left_out"]:
+        return not_run(f"the time was up before {len(more['left_out'])} of its parts", **more)
+    return passed(**more)
+
+
+def _parts(context: Context) -> list[Part]:
+    del context
+    return [Part("benchmark", _benchmark, LIMIT)]
+
+
+STAGE = Stage("bench", _parts, (*SOURCES, "bindings/python", "benchmarks"))

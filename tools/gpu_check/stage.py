@@ -1,0 +1,159 @@
+"""A stage: its parts one after the other, each within its time, and each outcome kept at once."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .machine import Machine
+    from .state import State
+
+STAGE_SECONDS = 460.0
+# With less left, a part is not begun.
+LEAST_SECONDS = 5.0
+PASSED, FAILED, NOT_RUN = "passed", "failed", "not run"
+IN_PART = "passed in part"
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where everything is."""
+
+    root: Path
+    folder: Path
+    machine: Machine
+
+    @property
+    def cmake(self) -> Path:
+        """Where the library is built."""
+        return self.folder / "cmake"
+
+    @property
+    def library(self) -> Path:
+        """The library that was built."""
+        return self.cmake / "libvisatb.so"
+
+    @property
+    def logs(self) -> Path:
+        """Everything that was printed."""
+        return self.folder / "logs"
+
+    def environment(self) -> dict[str, str]:
+        """For Python programs: the package from the tree, with the library that was built."""
+        paths = [str(self.root / "bindings/python"), str(self.folder / "site")]
+        rest = os.environ.get("PYTHONPATH")
+        return os.environ | {
+            "PYTHONPATH": os.pathsep.join([*paths, rest] if rest else paths),
+            "VISATB_LIBRARY": str(self.library),
+            "PYTHONUNBUFFERED": "1",
+        }
+
+
+@dataclass(frozen=True)
+class Part:
+    """One thing that passes, fails, or is not run.
+
+    Attributes:
+        work: within so many seconds; gives its outcome, whose "status" is one of the three.
+        limit: seconds at most.
+    """
+
+    name: str
+    work: Callable[[Context, float], Record]
+    limit: float
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Its parts, and the sources that it is about.
+
+    Attributes:
+        parts: found when the stage begins.
+        sources: files and folders; where they changed, what was found before means nothing.
+        of_gpu: whether it depends on the GPU.
+    """
+
+    name: str
+    parts: Callable[[Context], list[Part]]
+    sources: tuple[str, ...]
+    of_gpu: bool = True
+
+
+def passed(**more: Any) -> Record:
+    """The outcome of a part that did."""
+    return {"status": PASSED, **more}
+
+
+def failed(reason: str, **more: Any) -> Record:
+    """The outcome of one that did not."""
+    return {"status": FAILED, "reason": reason, **more}
+
+
+def not_run(reason: str, **more: Any) -> Record:
+    """The outcome of one that could not, or was cut."""
+    return {"status": NOT_RUN, "reason": reason, **more}
+
+
+def status_of(parts: dict[str, Record]) -> str:
+    """Of a whole stage."""
+    statuses = {part["status"] for part in parts.values()}
+    if FAILED in statuses:
+        return FAILED
+    if PASSED not in statuses:
+        return NOT_RUN
+    return IN_PART if NOT_RUN in statuses else PASSED
+
+
+def run_stage(stage: Stage, context: Context, state: State, *, again: bool) -> None:
+    """Runs what has not passed; keeps every outcome in the state."""
+    done = {} if again else state.parts(stage.name)
+    parts = stage.parts(context)
+    todo = [part for part in parts if done.get(part.name, {}).get("status") != PASSED]
+    if not todo:
+        commit = (state.record(stage.name) or {}).get("commit", "unknown")
+        print(f"{stage.name}: was done for these sources, commit {commit[:9]}; --again repeats it")
+        return
+    deadline = time.monotonic() + STAGE_SECONDS
+    outcomes = {part.name: done[part.name] for part in parts if part not in todo}
+    for number, part in enumerate(parts, 1):
+        head = f"{stage.name} {number}/{len(parts)}: {part.name}"
+        if part not in todo:
+            print(f"{head}: passed before")
+            continue
+        print(f"{head} ...", flush=True)
+        outcomes[part.name] = _run_part(part, context, deadline - time.monotonic())
+        outcome = outcomes[part.name]
+        reason = f": {outcome['reason']}" if outcome.get("reason") else ""
+        print(f"{head}: {outcome['status']} ({outcome['seconds']:.0f} s){reason}", flush=True)
+        ordered = {one.name: outcomes[one.name] for one in parts if one.name in outcomes}
+        state.keep(stage.name, ordered, status_of(ordered))
+
+
+def _run_part(part: Part, context: Context, left: float) -> Record:
+    if left < LEAST_SECONDS:
+        return not_run("the stage's time was up", seconds=0.0)
+    start = time.monotonic()
+    try:
+        outcome = part.work(context, min(part.limit, left))
+    except OSError as error:
+        outcome = failed(f"{type(error).__name__}: {error}")
+    seconds = round(time.monotonic() - start, 1)
+    return {**_without_paths(outcome, context), "seconds": seconds}
+
+
+def _without_paths(value: Any, context: Context) -> Any:
+    """Files are named from the tree's root, for where that lies is somebody's own."""
+    if isinstance(value, dict):
+        return {key: _without_paths(each, context) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_without_paths(each, context) for each in value]
+    if isinstance(value, str):
+        for folder in (context.folder, context.root):
+            value = value.replace(f"{folder}/", "")
+    return value
