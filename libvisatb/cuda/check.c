@@ -10,6 +10,7 @@
 
 visatb_status cuda_check_choices(const char *function, const visatb_vitw_loss_args *args) {
     const int64_t most = INT32_MAX / PATH_MOST_CLUSTER;
+    const int64_t widest = INT32_MAX - 2 * PATH_GRANULE; /* places in a row are counted in 32 bits */
     if (args->dtype == VISATB_DTYPE_FLOAT64)
         return ARGUMENT_ERROR(
             "dtype = %d (VISATB_DTYPE_FLOAT64); expected VISATB_DTYPE_FLOAT32 (1), _BFLOAT16 "
@@ -17,6 +18,9 @@ visatb_status cuda_check_choices(const char *function, const visatb_vitw_loss_ar
             (int)args->dtype);
     if (args->rows > most)
         return ARGUMENT_ERROR("rows = %" PRId64 "; expected at most %" PRId64 " on a GPU", args->rows, most);
+    if (args->vocab > widest)
+        return ARGUMENT_ERROR("vocab = %" PRId64 "; expected at most %" PRId64 " on a GPU", args->vocab,
+                              widest);
     if (args->cuda_path != VISATB_CUDA_AUTO && args->cuda_path != VISATB_CUDA_ONE_READ &&
         args->cuda_path != VISATB_CUDA_TWO_READ)
         return ARGUMENT_ERROR("cuda_path = %d; expected VISATB_CUDA_AUTO (0), _ONE_READ (1) or _TWO_READ (2)",

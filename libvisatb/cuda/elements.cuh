@@ -81,42 +81,48 @@ struct half_element : half_elements<half_element> {
     }
 };
 
-/* An array of elements whose granules are those of memory: its first element may stand inside one. */
+/* An array of elements whose granules are those of memory: its first element may stand inside one. Places in
+ * it are counted in 32 bits, for 64 cost twice as many instructions. */
 template <typename Element> struct granule_row {
     typedef typename Element::bits bits;
 
     bits *start; /* element 0 */
-    int64_t count;
-    int phase; /* elements between the start of granule 0 and element 0 */
+    int32_t count;
+    int32_t phase; /* elements between the start of granule 0 and element 0 */
 
-    DEVICE granule_row of(void *start, int64_t count) {
+    DEVICE granule_row of(void *start, int32_t count) {
         granule_row row;
         row.start = static_cast<bits *>(start);
         row.count = count;
-        row.phase = (int)(reinterpret_cast<uintptr_t>(start) % sizeof(granule) / sizeof(bits));
+        row.phase = (int32_t)(reinterpret_cast<uintptr_t>(start) % sizeof(granule) / sizeof(bits));
         return row;
     }
 };
 
-template <typename Element> DEVICE int64_t granule_count(const granule_row<Element> &row) {
+template <typename Element> DEVICE int32_t granule_count(const granule_row<Element> &row) {
     return (row.phase + row.count + Element::IN_GRANULE - 1) / Element::IN_GRANULE;
 }
 
+/* The granule that an element stands in. */
+template <typename Element> DEVICE int32_t granule_of(const granule_row<Element> &row, int32_t element) {
+    return (row.phase + element) / Element::IN_GRANULE;
+}
+
 /* The element that a granule begins with; below 0 in the first one of a row that begins inside it. */
-template <typename Element> DEVICE int64_t first_of_granule(const granule_row<Element> &row, int64_t index) {
+template <typename Element> DEVICE int32_t first_of_granule(const granule_row<Element> &row, int32_t index) {
     return index * Element::IN_GRANULE - row.phase;
 }
 
 /* Whether all of a granule's elements are the row's. */
-template <typename Element> DEVICE bool is_whole(const granule_row<Element> &row, int64_t index) {
-    const int64_t first = first_of_granule(row, index);
+template <typename Element> DEVICE bool is_whole(const granule_row<Element> &row, int32_t index) {
+    const int32_t first = first_of_granule(row, index);
     return first >= 0 && first + Element::IN_GRANULE <= row.count;
 }
 
 /* A granule of which only the row's own elements are read, one by one; the others are 0. */
-template <typename Element> DEVICE granule read_edge(const granule_row<Element> &row, int64_t index) {
+template <typename Element> DEVICE granule read_edge(const granule_row<Element> &row, int32_t index) {
     enum { IN_WORD = sizeof(uint32_t) / sizeof(typename Element::bits) };
-    const int64_t first = first_of_granule(row, index);
+    const int32_t first = first_of_granule(row, index);
     granule g = {};
 #pragma unroll
     for (int i = 0; i < Element::IN_GRANULE; ++i)

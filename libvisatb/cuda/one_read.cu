@@ -8,14 +8,14 @@ template <typename Element> struct shared_slice {
 
     granule_row<Element> row;
     const granule *granules;
-    int64_t first;
+    int32_t first;
 
     /* The first and the last granule of a row may hold elements of others, which a copy must not read: in
      * place, they are being written. */
     DEVICE shared_slice fetch(const granule_row<Element> &row, const block_share &share, block_state *state) {
         granule *const here = reinterpret_cast<granule *>(shared_memory() + PATH_STATE_BYTES);
-        int64_t first = share.first;
-        int64_t end = share.end;
+        int32_t first = share.first;
+        int32_t end = share.end;
         while (first < end && !is_whole(row, first))
             ++first;
         while (first < end && !is_whole(row, end - 1))
@@ -23,11 +23,11 @@ template <typename Element> struct shared_slice {
         if (thread_index() == 0) {
             bulk_barrier_init(&state->arrival);
             bulk_copy(here + (first - share.first), row.start + first_of_granule(row, first),
-                      (uint32_t)((end - first) * (int64_t)sizeof(granule)), &state->arrival);
+                      (uint32_t)(end - first) * (uint32_t)sizeof(granule), &state->arrival);
         }
-        for (int64_t g = share.first + thread_index(); g < first; g += thread_count())
+        for (int32_t g = share.first + thread_index(); g < first; g += thread_count())
             here[g - share.first] = read_edge(row, g);
-        for (int64_t g = end + thread_index(); g < share.end; g += thread_count())
+        for (int32_t g = end + thread_index(); g < share.end; g += thread_count())
             here[g - share.first] = read_edge(row, g);
         block_barrier();
         bulk_wait(&state->arrival);
@@ -38,12 +38,15 @@ template <typename Element> struct shared_slice {
         return slice;
     }
 
-    DEVICE granule read(const shared_slice &slice, int64_t g) {
+    DEVICE granule read(const shared_slice &slice, int32_t g) {
         return slice.granules[g - slice.first];
     }
 };
 
-template <typename Element, bool OPTIONS> KERNEL(PATH_MOST_THREADS, 3) one_read(const cuda_loss loss) {
+/* With options it is the arithmetic that takes the time, and registers help more than a third block. */
+template <typename Element, bool OPTIONS>
+KERNEL(PATH_MOST_THREADS, OPTIONS ? 2 : 3)
+one_read(const cuda_loss loss) {
 #if HOPPER
     run_row<Element, OPTIONS, shared_slice<Element>>(loss);
 #endif

@@ -38,14 +38,16 @@ static_assert(sizeof(block_state) <= PATH_STATE_BYTES,
 
 /* The granules of a row that a block has. */
 struct block_share {
-    int64_t first;
-    int64_t end;
+    int32_t first;
+    int32_t end;
 };
 
-DEVICE block_share share_of(int64_t granules, int rank, int ranks) {
+DEVICE block_share share_of(int32_t granules, int rank, int ranks) {
+    const int32_t each = granules / ranks;
+    const int32_t more = granules % ranks; /* the first so many blocks have one more */
     block_share share;
-    share.first = granules * rank / ranks;
-    share.end = granules * (rank + 1) / ranks;
+    share.first = each * rank + (rank < more ? rank : more);
+    share.end = share.first + each + (rank < more ? 1 : 0);
     return share;
 }
 
@@ -53,10 +55,10 @@ DEVICE block_share share_of(int64_t granules, int rank, int ranks) {
 
 /* So many granules of a thread are read before the first is used, to have that many reads under way. */
 template <typename Slice>
-DEVICE void read_ahead(const Slice &slice, const block_share &share, int64_t first, granule *granules) {
+DEVICE void read_ahead(const Slice &slice, const block_share &share, int32_t first, granule *granules) {
 #pragma unroll
     for (int i = 0; i < Slice::AHEAD; ++i) {
-        const int64_t g = first + i * thread_count();
+        const int32_t g = first + i * thread_count();
         if (g < share.end)
             granules[i] = Slice::read(slice, g);
     }
@@ -64,13 +66,13 @@ DEVICE void read_ahead(const Slice &slice, const block_share &share, int64_t fir
 
 template <typename Element, bool OPTIONS>
 DEVICE void take_in_granule(running_sum<OPTIONS> *running, const granule &bits,
-                            const granule_row<Element> &row, int64_t g, int64_t label, const softcap &cap,
+                            const granule_row<Element> &row, int32_t g, int32_t label, const softcap &cap,
                             bool with_sum) {
     enum { COUNT = Element::IN_GRANULE };
     float x[COUNT];
     Element::widen(bits, x);
-    const int64_t first = first_of_granule(row, g);
-    const int64_t skipped = label - first;
+    const int32_t first = first_of_granule(row, g);
+    const int32_t skipped = label - first;
     const bool has_label = skipped >= 0 && skipped < COUNT;
     if (is_whole(row, g) && !has_label) {
         take_in<OPTIONS, COUNT>(running, x, true, 0, COUNT, COUNT, cap, with_sum);
@@ -82,11 +84,11 @@ DEVICE void take_in_granule(running_sum<OPTIONS> *running, const granule &bits,
 }
 
 template <typename Element, bool OPTIONS, typename Slice>
-DEVICE partial sum_of_thread(const Slice &slice, const block_share &share, int64_t label, const softcap &cap,
+DEVICE partial sum_of_thread(const Slice &slice, const block_share &share, int32_t label, const softcap &cap,
                              bool with_sum) {
     running_sum<OPTIONS> running = running_sum<OPTIONS>::begin(cap);
     granule granules[Slice::AHEAD];
-    for (int64_t g = share.first + thread_index(); g < share.end; g += Slice::AHEAD * thread_count()) {
+    for (int32_t g = share.first + thread_index(); g < share.end; g += Slice::AHEAD * thread_count()) {
         read_ahead(slice, share, g, granules);
 #pragma unroll
         for (int i = 0; i < Slice::AHEAD; ++i)
@@ -172,11 +174,11 @@ DEVICE void write_outcome(const cuda_loss &loss, const row_facts &facts, const l
 
 /* --- 3. gradient --------------------------------------------------------------------------------------- */
 
-/* A granule's gradient, to where it belongs: at once, where the granules of both rows are the same. */
+/* The elements of a granule from `first` on, to where they belong: at once, where that is a granule too. */
 template <typename Element>
-DEVICE void write_gradient(const granule_row<Element> &to, int64_t first, const float *values) {
+DEVICE void write_gradient(const granule_row<Element> &to, int32_t first, bool aligned, const float *values) {
     enum { COUNT = Element::IN_GRANULE };
-    if (first >= 0 && first + COUNT <= to.count && (to.phase + first) % COUNT == 0) {
+    if (aligned && first >= 0 && first + COUNT <= to.count) {
         granule g;
         Element::narrow(values, &g);
         store_granule(to.start + first, g);
@@ -221,39 +223,42 @@ DEVICE float derivative(float x, const wide_terms &terms, const reference &from,
 }
 
 template <typename Element, bool OPTIONS, typename Terms>
-DEVICE void form_gradient_of_granule(const granule &bits, int64_t first, const granule_row<Element> &to,
-                                     int64_t label, const Terms &terms, const reference &from,
+DEVICE void form_gradient_of_granule(const granule &bits, int32_t first, const granule_row<Element> &to,
+                                     bool aligned, const Terms &terms, const reference &from,
                                      const softcap &cap) {
-    enum { COUNT = Element::IN_GRANULE };
-    float x[COUNT];
+    float x[Element::IN_GRANULE];
     Element::widen(bits, x);
 #pragma unroll
-    for (int i = 0; i < COUNT; ++i)
+    for (int i = 0; i < Element::IN_GRANULE; ++i)
         x[i] = derivative<OPTIONS>(x[i], terms, from, cap);
-    const int64_t place = label - first;
-    if (place >= 0 && place < COUNT) {
-#pragma unroll
-        for (int i = 0; i < COUNT; ++i)
-            if (i == place)
-                x[i] = (float)terms.target;
-    }
-    write_gradient<Element>(to, first, x);
+    write_gradient<Element>(to, first, aligned, x);
+}
+
+/* The label's entry is written like the others, and then by the same thread once more as it should be. */
+template <typename Element, typename Slice, typename Terms>
+DEVICE void correct_label(const Slice &slice, const block_share &share, const granule_row<Element> &to,
+                          int32_t label, const Terms &terms) {
+    const int32_t g = granule_of(slice.row, label);
+    if (g >= share.first && g < share.end && (g - share.first) % thread_count() == thread_index())
+        to.start[label] = Element::narrow((float)terms.target);
 }
 
 template <typename Element, bool OPTIONS, typename Slice, typename Terms>
 DEVICE void form_gradient(const Slice &slice, const block_share &share, const granule_row<Element> &to,
-                          int64_t label, const Terms &terms, const reference &from, const softcap &cap) {
+                          int32_t label, const Terms &terms, const reference &from, const softcap &cap) {
+    const bool aligned = to.phase == slice.row.phase;
     granule granules[Slice::AHEAD];
-    for (int64_t g = share.first + thread_index(); g < share.end; g += Slice::AHEAD * thread_count()) {
+    for (int32_t g = share.first + thread_index(); g < share.end; g += Slice::AHEAD * thread_count()) {
         read_ahead(slice, share, g, granules);
 #pragma unroll
         for (int i = 0; i < Slice::AHEAD; ++i) {
-            const int64_t at = g + i * thread_count();
+            const int32_t at = g + i * thread_count();
             if (at < share.end)
                 form_gradient_of_granule<Element, OPTIONS>(granules[i], first_of_granule(slice.row, at), to,
-                                                           label, terms, from, cap);
+                                                           aligned, terms, from, cap);
         }
     }
+    correct_label(slice, share, to, label, terms);
 }
 
 /* The same value everywhere; the logits are not read. */
@@ -265,8 +270,8 @@ DEVICE void fill_gradient(const granule_row<Element> &to, float value, int rank,
     for (int i = 0; i < COUNT; ++i)
         values[i] = value;
     const block_share share = share_of(granule_count(to), rank, ranks);
-    for (int64_t g = share.first + thread_index(); g < share.end; g += thread_count())
-        write_gradient<Element>(to, first_of_granule(to, g), values);
+    for (int32_t g = share.first + thread_index(); g < share.end; g += thread_count())
+        write_gradient<Element>(to, first_of_granule(to, g), true, values);
 }
 
 /* --- a row --------------------------------------------------------------------------------------------- */
@@ -275,7 +280,7 @@ template <typename Element>
 DEVICE granule_row<Element> row_at(const void *start, int64_t stride, int64_t row, int64_t vocab) {
     typedef typename Element::bits bits;
     bits *const first = static_cast<bits *>(const_cast<void *>(start)) + row * stride;
-    return granule_row<Element>::of(first, vocab);
+    return granule_row<Element>::of(first, (int32_t)vocab);
 }
 
 template <typename Element, bool OPTIONS, typename Slice> DEVICE void run_row(const cuda_loss &loss) {
@@ -300,11 +305,12 @@ template <typename Element, bool OPTIONS, typename Slice> DEVICE void run_row(co
     if (cluster_size() > 1)
         cluster_arrive();
     const softcap cap = softcap_of(loss.softcap);
+    const int32_t label = (int32_t)facts.label;
     /* Read now: in place, another block may soon write there. */
-    const float label_logit = Element::widen(logits.start[facts.label]);
+    const float label_logit = Element::widen(logits.start[label]);
     const block_share share = share_of(granule_count(logits), cluster_rank(), cluster_size());
     const Slice slice = Slice::fetch(logits, share, state);
-    partial p = sum_of_thread<Element, OPTIONS>(slice, share, facts.label, cap, loss.label_smoothing > 0);
+    partial p = sum_of_thread<Element, OPTIONS>(slice, share, label, cap, loss.label_smoothing > 0);
     p = sum_of_block<OPTIONS>(state, p, cap);
     p = sum_of_cluster<OPTIONS>(state, p, cap);
     loss_softmax softmax;
@@ -324,10 +330,10 @@ template <typename Element, bool OPTIONS, typename Slice> DEVICE void run_row(co
         fill_gradient<Element>(to, facts.weight == 0 ? 0.0F : NAN, cluster_rank(), cluster_size());
     } else if (gradient.wide) {
         const wide_terms terms = {gradient.factor, gradient.uniform, gradient.target};
-        form_gradient<Element, OPTIONS>(slice, share, to, facts.label, terms, from, cap);
+        form_gradient<Element, OPTIONS>(slice, share, to, label, terms, from, cap);
     } else {
         const float_terms terms = {(float)gradient.factor, (float)gradient.uniform, (float)gradient.target};
-        form_gradient<Element, OPTIONS>(slice, share, to, facts.label, terms, from, cap);
+        form_gradient<Element, OPTIONS>(slice, share, to, label, terms, from, cap);
     }
 }
 

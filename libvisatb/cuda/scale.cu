@@ -2,12 +2,16 @@
 #include "cuda/elements.cuh"
 #include "cuda/kernels.h"
 
-enum { SCALE_THREADS = 256, SCALE_BLOCKS_OF_MULTIPROCESSOR = 8 };
+enum {
+    SCALE_THREADS = 256,
+    SCALE_BLOCKS_OF_MULTIPROCESSOR = 8,
+    PIECE = 1 << 14, /* elements that a block takes at a time: whole granules, so that all begin alike */
+};
 
 template <typename Element>
-DEVICE void scale_granule(const granule_row<Element> &row, int64_t index, float factor) {
+DEVICE void scale_granule(const granule_row<Element> &row, int32_t index, float factor) {
     enum { COUNT = Element::IN_GRANULE };
-    const int64_t first = first_of_granule(row, index);
+    const int32_t first = first_of_granule(row, index);
     float values[COUNT];
     if (is_whole(row, index)) {
         granule g = load_granule(row.start + first);
@@ -25,21 +29,22 @@ DEVICE void scale_granule(const granule_row<Element> &row, int64_t index, float 
 }
 
 template <typename Element> KERNEL(SCALE_THREADS, 1) scale_elements(const cuda_scale scale) {
+    typedef typename Element::bits bits;
     const float factor = *scale.factor;
     const float expected = scale.expected != NULL ? *scale.expected : 1;
     if (factor == expected)
         return;
-    const granule_row<Element> row = granule_row<Element>::of(scale.gradient, scale.count);
-    const int64_t granules = granule_count(row);
-    const int64_t step = cluster_count() * thread_count();
-    for (int64_t g = cluster_index() * thread_count() + thread_index(); g < granules; g += step)
-        scale_granule(row, g, factor / expected);
+    for (int64_t first = cluster_index() * PIECE; first < scale.count; first += cluster_count() * PIECE) {
+        const int64_t left = scale.count - first;
+        const granule_row<Element> row = granule_row<Element>::of(
+            static_cast<bits *>(scale.gradient) + first, left < PIECE ? (int32_t)left : (int32_t)PIECE);
+        for (int32_t g = thread_index(); g < granule_count(row); g += thread_count())
+            scale_granule(row, g, factor / expected);
+    }
 }
 
 int cuda_launch_scale(const cuda_scale *scale, const cuda_device *device, void *stream) {
-    enum { BYTES_OF_BLOCK = SCALE_THREADS * (int)sizeof(granule) };
-    const int64_t bytes = scale->count * (scale->dtype == VISATB_DTYPE_FLOAT32 ? 4 : 2);
-    const int64_t wanted = (bytes + BYTES_OF_BLOCK - 1) / BYTES_OF_BLOCK;
+    const int64_t wanted = (scale->count + PIECE - 1) / PIECE;
     const int64_t most = (int64_t)device->multiprocessors * SCALE_BLOCKS_OF_MULTIPROCESSOR;
     const launch_shape shape = {wanted < most ? wanted : most, 1, SCALE_THREADS, 0, stream};
     switch (scale->dtype) {

@@ -15,7 +15,7 @@ template <typename Element> struct memory_slice {
         return slice;
     }
 
-    DEVICE granule read(const memory_slice &slice, int64_t g) {
+    DEVICE granule read(const memory_slice &slice, int32_t g) {
         if (is_whole(slice.row, g))
             return load_granule(slice.row.start + first_of_granule(slice.row, g));
         return read_edge(slice.row, g);

@@ -72,6 +72,15 @@ static void rows_are_as_many_as_a_gpu_counts(void **state) {
     refuse(&c, "visatb_vitw_loss: rows = 268435456; expected at most 268435455 on a GPU");
 }
 
+static void vocabulary_is_as_large_as_a_gpu_counts(void **state) {
+    (void)state;
+    call c;
+    make_for_gpu(&c);
+    c.args.rows = 0;
+    c.args.vocab = 2147483616;
+    refuse(&c, "visatb_vitw_loss: vocab = 2147483616; expected at most 2147483615 on a GPU");
+}
+
 static void path_is_one_that_there_is(void **state) {
     (void)state;
     call c;
@@ -290,6 +299,7 @@ int main(void) {
         cmocka_unit_test(device_is_one_that_there_is),
         cmocka_unit_test(type_is_one_that_a_gpu_computes_with),
         cmocka_unit_test(rows_are_as_many_as_a_gpu_counts),
+        cmocka_unit_test(vocabulary_is_as_large_as_a_gpu_counts),
         cmocka_unit_test(path_is_one_that_there_is),
         cmocka_unit_test_teardown(path_is_one_that_the_gpu_has_room_for, forget),
         cmocka_unit_test_teardown(without_a_gpu_the_message_says_so, forget),

@@ -116,3 +116,7 @@ def formed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, ...]]:
 
     monkeypatch.setattr(linear_ops, "call_vitw_linear_loss", call)
     return calls
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes gigabytes; -m 'not slow' leaves it out")

@@ -163,6 +163,18 @@ def linear_gradients(function: Any, batch: LinearBatch, **kwargs: Any) -> Linear
     return LinearReference(loss.detach(), *(leaf.grad for leaf in leaves))
 
 
+def materialised(batch: LinearBatch, *, scale: float = 1.0) -> LinearReference:
+    """What PyTorch makes of it: a product in the type of the model, and a softmax in fp32."""
+    leaves = [each.clone().requires_grad_() for each in batch[:3]]
+    logits = torch.nn.functional.linear(*leaves).float().flatten(0, -2)
+    labels, task_ids = (each.flatten() for each in batch.terms[:2])
+    nll = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+    weight = torch.where(labels != -100, batch.task_weights[task_ids], 0.0)
+    loss = (weight * nll).sum() / weight.sum()
+    (scale * loss).backward()
+    return LinearReference(loss.detach(), *(leaf.grad for leaf in leaves))
+
+
 def distance(found: Tensor, expected: Tensor) -> float:
     """How far they are apart, relative to what is expected, in the Euclidean norm."""
     return float((found.double() - expected).norm() / expected.norm())

@@ -256,3 +256,66 @@ def test_a_data_error_keeps_its_path_also_between_processes(
 def test_the_library_s_own_message_comes_through() -> None:
     with pytest.raises(ArgumentError, match="units"):
         _lib.check(_lib.library().visatb_softmax_weights(0, None, 1.0, None))
+
+
+# --- cuBLAS ---------------------------------------------------------------------------------------
+
+CUBLAS = ("VISATB_CUBLAS", "VISATB_CUBLAS_OFFER")
+
+
+@pytest.fixture
+def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of NVIDIA's packages, and no choice."""
+    folder = tmp_path / "nvidia"
+    folder.mkdir()
+    # What is found by a name that is taken is what is loaded.
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "nvidia", raising=False)
+    for name in CUBLAS:
+        monkeypatch.setenv(name, "")  # So that it is restored.
+        monkeypatch.delenv(name)
+    return folder
+
+
+def put(folder: Path, place: str) -> str:
+    path = folder / place
+    path.parent.mkdir(parents=True)
+    path.touch()
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    "place", ["cu13/lib/libcublas.so.13", "cublas/lib/libcublas.so.12"], ids=["CUDA 13", "CUDA 12"]
+)
+def test_the_cublas_of_a_package_is_offered_before_the_library_is_used(
+    place: str, packages: Path
+) -> None:
+    path = put(packages, place)
+    _lib.library()
+    assert os.environ["VISATB_CUBLAS_OFFER"] == path
+    assert "VISATB_CUBLAS" not in os.environ
+    assert "nvidia" not in sys.modules
+
+
+def test_the_newer_cublas_of_two_is_offered(packages: Path) -> None:
+    put(packages, "cublas/lib/libcublas.so.12")
+    newer = put(packages, "cu13/lib/libcublas.so.13")
+    _lib.library()
+    assert os.environ["VISATB_CUBLAS_OFFER"] == newer
+
+
+def test_without_a_package_no_cublas_is_offered(packages: Path) -> None:
+    _lib.library()
+    assert "VISATB_CUBLAS_OFFER" not in os.environ
+
+
+@pytest.mark.parametrize("chosen", ["", "/usr/lib/libcublas.so.12"])
+@pytest.mark.parametrize(("name", "other"), [CUBLAS, CUBLAS[::-1]])
+def test_the_cublas_that_a_user_chose_is_left_alone(
+    name: str, other: str, chosen: str, packages: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(packages, "cu13/lib/libcublas.so.13")
+    monkeypatch.setenv(name, chosen)
+    _lib.library()
+    assert os.environ[name] == chosen
+    assert other not in os.environ

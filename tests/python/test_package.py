@@ -47,7 +47,16 @@ def test_import_does_not_import_torch():
 
 @pytest.mark.parametrize(
     "name",
-    ["vitw_loss", "visatb_vitw_loss", "VITWLoss", "vitw_linear_loss", "VITWLinearLoss", "Stats"],
+    [
+        "vitw_loss",
+        "visatb_vitw_loss",
+        "VITWLoss",
+        "vitw_linear_loss",
+        "VITWLinearLoss",
+        "vitw_loss_plan",
+        "LossPlan",
+        "Stats",
+    ],
 )
 def test_a_name_that_needs_torch_says_how_to_install_it(name):
     run = python("-c", f"{WITHOUT_TORCH}visatb.{name}")
@@ -188,6 +197,78 @@ def test_the_diagnosis_says_what_a_missing_blas_costs_and_how_to_mend_it(
     line = f"  blas:       {blas}\n"
     assert line in out
     assert (remedy in out) == (line + remedy in out) == mended
+
+
+# What PyTorch tells of a GPU, and the library of CUDA.
+A_GPU = """
+import sys, torch, visatb.__main__ as diagnosis
+from visatb import _lib
+torch.version.cuda = {cuda!r}
+torch.cuda.is_available = lambda: {sees}
+torch.cuda.get_device_name = lambda: "NVIDIA H200"
+info = {{**_lib.build_info(), "cuda": {built!r}}}
+_lib.build_info = lambda: dict(info)
+diagnosis._why_no_cuda = lambda: {reason!r}
+sys.argv = ["visatb"]
+sys.exit(diagnosis.main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("built", "reason", "remedy"),
+    [
+        (
+            "no (no nvcc that works was found)",
+            "this library was built without CUDA (no nvcc that works was found)",
+            "with the nvcc of CUDA 12.4 or newer on PATH, in the source tree pip install "
+            "--force-reinstall ./bindings/python",
+        ),
+        (
+            "13.0; cannot be used here: the NVIDIA driver is too old",
+            "the NVIDIA driver is too old",
+            "a driver as new as the library's CUDA, or with the nvcc of an older CUDA on PATH, in "
+            "the source tree pip install --force-reinstall ./bindings/python",
+        ),
+    ],
+)
+def test_the_diagnosis_says_what_a_library_without_the_gpu_costs_and_how_to_mend_it(
+    built, reason, remedy
+):
+    pytest.importorskip("torch")
+    run = python("-c", A_GPU.format(cuda="13.0", sees=True, built=built, reason=reason))
+    assert run.returncode == 0, run.stderr
+    assert f"  cuda:       {built}\n" in run.stdout
+    assert run.stdout.endswith(
+        f"  gpu:        NVIDIA H200, which libvisatb cannot use: {reason}\n"
+        "              without it: the losses do not work on the GPU; on the CPU they do\n"
+        f"              to mend it: {remedy}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("cuda", "sees", "end"),
+    [
+        ("13.0", True, "  gpu:        NVIDIA H200\n"),
+        ("13.0", False, ""),
+        (None, True, ""),  # AMD's, which pass for CUDA there
+    ],
+)
+def test_the_diagnosis_mends_nothing_where_the_gpu_can_be_used_or_there_is_none(cuda, sees, end):
+    torch = pytest.importorskip("torch")
+    run = python("-c", A_GPU.format(cuda=cuda, sees=sees, built="no", reason=""))
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.endswith(f"torch:        {torch.__version__}\n{end}")
+
+
+def test_why_a_gpu_cannot_be_used_is_what_the_library_says(monkeypatch):
+    from visatb import __main__ as diagnosis
+    from visatb import _lib
+
+    if not _lib.build_info()["cuda"].startswith("no"):
+        pytest.skip("this library is built with CUDA")
+    assert "because this library was built without CUDA" in diagnosis._why_no_cuda()
+    monkeypatch.setattr(_lib, "check", lambda _: None)
+    assert diagnosis._why_no_cuda() == ""
 
 
 def test_a_library_that_cannot_be_loaded_is_exit_code_1():

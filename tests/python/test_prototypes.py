@@ -29,6 +29,7 @@ STRUCT_INITIALISERS = {
     "visatb_vitw_loss_args": ("VISATB_VITW_LOSS_ARGS_INIT", {}),
     "visatb_vitw_linear_loss_args": ("VISATB_VITW_LINEAR_LOSS_ARGS_INIT", {}),
     "visatb_linear_plan": ("VISATB_LINEAR_PLAN_INIT", {}),
+    "visatb_loss_plan": ("VISATB_LOSS_PLAN_INIT", {}),
 }
 
 
@@ -165,8 +166,13 @@ def test_no_enum_is_missing_on_either_side() -> None:
 
 @pytest.mark.parametrize("name", _lib.ENUMS)
 def test_an_enum_has_the_values_of_the_header(name: str) -> None:
-    # Constants of a status have no prefix of their own, and two enums a shorter one.
-    short = {"visatb_status": "", "visatb_report_code": "report", "visatb_cpu_path": "cpu"}
+    # Constants of a status have no prefix of their own, and three enums a shorter one.
+    short = {
+        "visatb_status": "",
+        "visatb_report_code": "report",
+        "visatb_cpu_path": "cpu",
+        "visatb_cuda_path": "cuda",
+    }
     prefix = short.get(name, name.removeprefix("visatb_"))
     header = {
         re.sub(rf"^VISATB_({prefix.upper()}_)?", "", value): number

@@ -293,12 +293,12 @@ def test_softcap_of_none_and_0_are_both_off() -> None:
     assert torch.equal(call(softcap=None), call(softcap=0.0))
 
 
-def test_another_device_is_refused_and_not_copied_to_the_cpu() -> None:
+def test_a_device_that_is_neither_is_refused_and_nothing_copied_to_the_cpu() -> None:
     with pytest.raises(UnsupportedError) as caught:
         vitw_loss(*(tensor.to("meta") for tensor in BATCH))
     assert str(caught.value) == (
-        "logits is on device 'meta'; expected 'cpu', for this version computes nowhere else "
-        "(logits.cpu() moves them, if that is meant)"
+        "logits is on device 'meta'; expected 'cpu' or 'cuda', for this version computes nowhere "
+        "else (logits.cpu() moves them, if that is meant)"
     )
 
 

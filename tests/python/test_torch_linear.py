@@ -9,13 +9,13 @@ import pytest
 torch = pytest.importorskip("torch", minversion="2.1", reason="PyTorch 2.1 or newer is needed")
 
 from reference import (  # noqa: E402
-    LinearBatch,
     LinearReference,
     assert_close,
     distance,
     linear_gradients,
     linear_reference,
     make_linear_batch,
+    materialised,
 )
 
 from visatb.torch import VITWLinearLoss, vitw_linear_loss, vitw_loss  # noqa: E402
@@ -234,18 +234,6 @@ def test_an_upstream_factor_that_overflowed_reaches_every_gradient(
     )
     for gradient in found[1:]:
         assert not gradient.isfinite().any()
-
-
-def materialised(batch: LinearBatch) -> LinearReference:
-    """What PyTorch makes of it: a product in the type of the model, and a softmax in fp32."""
-    leaves = [each.clone().requires_grad_() for each in batch[:3]]
-    logits = torch.nn.functional.linear(*leaves).float().flatten(0, 1)
-    labels, task_ids = (each.flatten() for each in batch.terms[:2])
-    nll = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
-    weight = torch.where(labels != -100, batch.task_weights[task_ids], 0.0)
-    loss = (weight * nll).sum() / weight.sum()
-    loss.backward()
-    return LinearReference(loss.detach(), *(leaf.grad for leaf in leaves))
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -183,12 +183,12 @@ def test_as_many_valid_rows_as_were_allowed_are_fine() -> None:
     assert call(labels=ignored, max_valid_rows=0) == 0
 
 
-def test_another_device_is_refused_and_not_copied_to_the_cpu() -> None:
+def test_a_device_that_is_neither_is_refused_and_nothing_copied_to_the_cpu() -> None:
     with pytest.raises(UnsupportedError) as caught:
         call(**{name: tensor.to("meta") for name, tensor in BATCH._asdict().items()})
     assert str(caught.value) == (
-        "hidden is on device 'meta'; expected 'cpu', for this version computes nowhere else "
-        "(hidden.cpu() moves them, if that is meant)"
+        "hidden is on device 'meta'; expected 'cpu' or 'cuda', for this version computes nowhere "
+        "else (hidden.cpu() moves them, if that is meant)"
     )
 
 

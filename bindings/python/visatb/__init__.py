@@ -2,8 +2,8 @@
 
 Scores to weights (NumPy only): `compute_weights`, `load_weights`, `evaluate`, and the mathematics
 on arrays in `visatb.balance`. The loss (needs PyTorch, imported when first used): `vitw_loss`,
-`VITWLoss`, `vitw_linear_loss`, `VITWLinearLoss`, `vitw_denominator`. `python -m visatb` says what
-is installed and what is missing.
+`VITWLoss`, `vitw_linear_loss`, `VITWLinearLoss`, `vitw_denominator`, `vitw_loss_plan`.
+`python -m visatb` says what is installed and what is missing.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from .scores import ScoreWarning, Weights, compute_weights, evaluate, load_weigh
 from .template import score_template
 
 if TYPE_CHECKING:
+    from .torch import LossPlan as LossPlan
     from .torch import Stats as Stats
     from .torch import VITWLinearLoss as VITWLinearLoss
     from .torch import VITWLoss as VITWLoss
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from .torch import vitw_denominator as vitw_denominator
     from .torch import vitw_linear_loss as vitw_linear_loss
     from .torch import vitw_loss as vitw_loss
+    from .torch import vitw_loss_plan as vitw_loss_plan
 
 # Without the names that need PyTorch, so that `import *` works without it too.
 __all__ = [
@@ -69,6 +71,7 @@ __all__ = [
 
 _FROM_TORCH = frozenset(
     {
+        "LossPlan",
         "Stats",
         "VITWLinearLoss",
         "VITWLoss",
@@ -76,6 +79,7 @@ _FROM_TORCH = frozenset(
         "vitw_denominator",
         "vitw_linear_loss",
         "vitw_loss",
+        "vitw_loss_plan",
     }
 )
 

@@ -6,13 +6,14 @@ With the arguments of the command `visatb` it is that command.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import importlib
 import platform
 import sys
 from pathlib import Path
 
 from . import _lib
-from ._errors import LibraryError
+from ._errors import ArgumentError, Error, LibraryError
 from ._streams import guarded
 from ._version import __version__
 
@@ -24,6 +25,15 @@ _WITHOUT_JSON = (
 _WITHOUT_BLAS = (
     "vitw_linear_loss works, several times slower than it could be",
     "pip install scipy-openblas32",
+)
+_COST_OF_CUDA = "the losses do not work on the GPU; on the CPU they do"
+_WITHOUT_CUDA = (
+    "with the nvcc of CUDA 12.4 or newer on PATH, in the source tree "
+    "pip install --force-reinstall ./bindings/python"
+)
+_UNUSABLE_CUDA = (
+    "a driver as new as the library's CUDA, or with the nvcc of an older CUDA on PATH, in the "
+    "source tree pip install --force-reinstall ./bindings/python"
 )
 _WITHOUT_TORCH = (
     "the losses do not work; weights and the command visatb do",
@@ -58,6 +68,8 @@ def _diagnose() -> int:
         _mend(*_WITHOUT_TORCH)
     elif tuple(int(part) for part in torch.split(".")[:2]) < (2, 1):
         _mend("it is older than 2.1, so the losses do not work", _WITHOUT_TORCH[1])
+    elif loaded:
+        _gpu()
     return 0 if loaded else 1
 
 
@@ -77,6 +89,33 @@ def _library() -> bool:
         if key == "blas" and value.startswith("plain (") and not value.startswith(chosen):
             _mend(*_WITHOUT_BLAS)
     return True
+
+
+def _gpu() -> None:
+    """Says whether the library can use the GPU that PyTorch sees; nothing where it sees none."""
+    import torch
+
+    if torch.version.cuda is None or not torch.cuda.is_available():
+        return
+    name, reason = torch.cuda.get_device_name(), _why_no_cuda()
+    _say("  gpu", f"{name}, which libvisatb cannot use: {reason}" if reason else name)
+    if reason:
+        built_without = _lib.build_info()["cuda"].startswith("no")
+        _mend(_COST_OF_CUDA, _WITHOUT_CUDA if built_without else _UNUSABLE_CUDA)
+
+
+def _why_no_cuda() -> str:
+    """What the library says to a call on the current GPU; "" where it would compute there."""
+    arguments = _lib.VitwLossArgs(
+        rows=1, vocab=1, tasks=1, dtype=_lib.Dtype.FLOAT32, device=_lib.Device.CUDA
+    )
+    opened = _lib.library()
+    status = opened.visatb_vitw_loss_plan(ctypes.byref(arguments), ctypes.byref(_lib.LossPlan()))
+    try:
+        _lib.check(status)
+    except (ArgumentError, Error) as error:
+        return str(error).removeprefix("visatb_vitw_loss_plan: ")
+    return ""
 
 
 def _module(name: str) -> str | None:

@@ -38,6 +38,9 @@ ENVIRONMENT = "VISATB_LIBRARY"
 # libvisatb reads both when it first multiplies: what must be used, and what may be.
 BLAS_ENVIRONMENT = "VISATB_BLAS"
 BLAS_OFFER_ENVIRONMENT = "VISATB_BLAS_OFFER"
+# The same, when it creates a context for a GPU.
+CUBLAS_ENVIRONMENT = "VISATB_CUBLAS"
+CUBLAS_OFFER_ENVIRONMENT = "VISATB_CUBLAS_OFFER"
 FILE_NAME = "libvisatb.so"
 SONAME = f"{FILE_NAME}.{'.'.join(__version__.split('.')[:2])}"  # 0.x: the minor version counts
 
@@ -53,6 +56,7 @@ class Status(IntEnum):
     ERROR_MEMORY = 3
     ERROR_IO = 4
     ERROR_UNSUPPORTED = 5
+    ERROR_DEVICE = 6
 
 
 class Form(IntEnum):
@@ -85,6 +89,11 @@ class ReportCode(IntEnum):
 
     OK = 0
     LOGITS = 1
+    LABEL = 2
+    TASK_ID = 3
+    TASK_WEIGHT = 4
+    DENOMINATOR = 5
+    VALID_ROWS = 6
 
 
 class CpuPath(IntEnum):
@@ -97,6 +106,21 @@ class CpuPath(IntEnum):
     AVX512_BF16 = 4
 
 
+class Device(IntEnum):
+    """visatb_device."""
+
+    CPU = 0
+    CUDA = 1
+
+
+class CudaPath(IntEnum):
+    """visatb_cuda_path."""
+
+    AUTO = 0
+    ONE_READ = 1
+    TWO_READ = 2
+
+
 ENUMS: dict[str, type[IntEnum]] = {
     "visatb_status": Status,
     "visatb_form": Form,
@@ -104,6 +128,8 @@ ENUMS: dict[str, type[IntEnum]] = {
     "visatb_reduction": Reduction,
     "visatb_report_code": ReportCode,
     "visatb_cpu_path": CpuPath,
+    "visatb_device": Device,
+    "visatb_cuda_path": CudaPath,
 }
 
 ALLOW_NEGATIVE_DENOMINATOR = 1
@@ -121,6 +147,10 @@ class Weights(ctypes.Structure):
 
 class Evaluation(ctypes.Structure):
     """visatb_evaluation, a handle."""
+
+
+class Context(ctypes.Structure):
+    """visatb_context, a handle."""
 
 
 class _Arguments(ctypes.Structure):
@@ -225,10 +255,28 @@ class VitwLossArgs(_Arguments):
         ("task_nll", POINTER(c_double)),
         ("task_tokens", POINTER(c_int64)),
         ("report", POINTER(Report)),
+        ("device", c_int),
+        ("cuda_path", c_int),
+        ("workspace", c_void_p),
+        ("workspace_bytes", c_size_t),
+        ("stream", c_void_p),
     ]
 
     def __init__(self, **values: Any) -> None:
         super().__init__(**{"ignore_index": -100, **values})
+
+
+class LossPlan(_Arguments):
+    """visatb_loss_plan."""
+
+    _fields_ = [
+        ("size", c_size_t),
+        ("workspace_bytes", c_size_t),
+        ("cpu_path", c_int),
+        ("cuda_path", c_int),
+        ("cluster", c_int32),
+        ("threads", c_int32),
+    ]
 
 
 class VitwLinearLossArgs(_Arguments):
@@ -277,6 +325,11 @@ class VitwLinearLossArgs(_Arguments):
         ("task_nll", POINTER(c_double)),
         ("task_tokens", POINTER(c_int64)),
         ("report", POINTER(Report)),
+        ("device", c_int),
+        ("cuda_path", c_int),
+        ("head_gradient_dtype", c_int),
+        ("context", POINTER(Context)),
+        ("stream", c_void_p),
     ]
 
     def __init__(self, **values: Any) -> None:
@@ -293,6 +346,7 @@ class LinearPlan(_Arguments):
         ("chunks", c_int64),
         ("product", c_char_p),
         ("cpu_path", c_int),
+        ("cuda_path", c_int),
     ]
 
 
@@ -305,6 +359,8 @@ STRUCTS: dict[str, type[ctypes.Structure]] = {
     "visatb_balance_options": BalanceOptions,
     "visatb_report": Report,
     "visatb_vitw_loss_args": VitwLossArgs,
+    "visatb_loss_plan": LossPlan,
+    "visatb_context": Context,
     "visatb_vitw_linear_loss_args": VitwLinearLossArgs,
     "visatb_linear_plan": LinearPlan,
 }
@@ -314,7 +370,9 @@ STRUCTS: dict[str, type[ctypes.Structure]] = {
 _SCORES = POINTER(Scores)
 _WEIGHTS = POINTER(Weights)
 _EVALUATION = POINTER(Evaluation)
+_CONTEXT = POINTER(Context)
 _DOUBLES = POINTER(c_double)
+_FLOATS = POINTER(c_float)
 _BYTES = POINTER(c_uint8)
 _STRINGS = POINTER(c_char_p)
 _SIZE = POINTER(c_size_t)
@@ -338,8 +396,8 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "visatb_weights_warning": (c_int, (_WEIGHTS, c_size_t, _STRINGS, _STRINGS, _STRINGS)),
     "visatb_weights_json": (c_int, (_WEIGHTS, _STRINGS, _SIZE)),
     "visatb_weights_write": (c_int, (_WEIGHTS, c_char_p)),
-    "visatb_weights_read": (c_int, (c_char_p, c_size_t, _STRINGS, POINTER(c_float))),
-    "visatb_weights_parse": (c_int, (*_TEXT, c_size_t, _STRINGS, POINTER(c_float))),
+    "visatb_weights_read": (c_int, (c_char_p, c_size_t, _STRINGS, _FLOATS)),
+    "visatb_weights_parse": (c_int, (*_TEXT, c_size_t, _STRINGS, _FLOATS)),
     "visatb_evaluation_compute": (c_int, (*_TEXT, c_char_p, POINTER(_EVALUATION))),
     "visatb_evaluation_json": (c_int, (_EVALUATION, _STRINGS, _SIZE)),
     "visatb_evaluation_destroy": (None, (_EVALUATION,)),
@@ -355,7 +413,11 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "visatb_improvement_summary": (c_int, (c_size_t, _DOUBLES, _DOUBLES, _DOUBLES)),
     "visatb_cpu_path_name": (c_char_p, (c_int,)),
     "visatb_cpu_path_taken": (c_int, (c_int, POINTER(c_int))),
+    "visatb_vitw_loss_plan": (c_int, (POINTER(VitwLossArgs), POINTER(LossPlan))),
     "visatb_vitw_loss": (c_int, (POINTER(VitwLossArgs),)),
+    "visatb_scale_gradient": (c_int, (c_void_p, c_int64, c_int, _FLOATS, _FLOATS, c_void_p)),
+    "visatb_context_create": (c_int, (POINTER(_CONTEXT),)),
+    "visatb_context_destroy": (None, (_CONTEXT,)),
     "visatb_vitw_linear_loss_plan": (c_int, (POINTER(VitwLinearLossArgs), POINTER(LinearPlan))),
     "visatb_vitw_linear_loss": (c_int, (POINTER(VitwLinearLossArgs),)),
 }
@@ -367,6 +429,8 @@ _MISSING = re.compile(
     r"(?P<glibc>lib\S+): cannot open shared object file"
     r"|Error loading shared library (?P<musl>lib\S+):"
 )
+# In the packages nvidia-cublas (CUDA 13) and nvidia-cublas-cu12.
+_CUBLAS_PLACES = ("cu13/lib/libcublas.so.13", "cublas/lib/libcublas.so.12")
 # What the library may be linked with, and who has it.
 _PACKAGES = {"libjansson": "apt install libjansson4; Fedora: dnf install jansson"}
 
@@ -448,6 +512,24 @@ def _offer_blas() -> None:
             return
 
 
+def _offer_cublas() -> None:
+    """Offers the cuBLAS of a package of NVIDIA's, unless the user has named another.
+
+    libvisatb prefers one that the process has loaded already, as PyTorch has.
+    """
+    if CUBLAS_ENVIRONMENT in os.environ or CUBLAS_OFFER_ENVIRONMENT in os.environ:
+        return
+    # Looked up and not imported, as above. The packages share this folder, which is no module.
+    found = importlib.util.find_spec("nvidia")
+    folders = [Path(folder) for folder in (found and found.submodule_search_locations) or ()]
+    for place in _CUBLAS_PLACES:
+        for folder in folders:
+            path = folder / place
+            if path.exists():
+                os.environ[CUBLAS_OFFER_ENVIRONMENT] = str(path)
+                return
+
+
 @functools.cache
 def library() -> ctypes.CDLL:
     """libvisatb, opened at the first call, with every function's types set.
@@ -455,6 +537,7 @@ def library() -> ctypes.CDLL:
     Errors: LibraryError (not found, cannot be opened, another version).
     """
     _offer_blas()
+    _offer_cublas()
     opened = _open()
     _require_version(opened)
     for name, (result, arguments) in PROTOTYPES.items():
@@ -486,7 +569,7 @@ def check(status: int) -> None:
     """Raises what a failed call of this thread came to, with the library's message.
 
     Errors: ArgumentError, DataError (with `path`), FileError, UnsupportedError, MemoryError;
-    Error for a status this version does not know.
+    Error for what failed on a GPU, and for a status this version does not know.
     """
     if status == Status.OK:
         return

@@ -22,10 +22,10 @@ def prepare_tokens(tokens: Tokens, width: str) -> Tensor:
     """The tokens as [rows, width]: a view where the rows are evenly strided, else a copy."""
     name, tensor = tokens
     require_floats(name, tensor)
-    if tensor.device.type != "cpu":
+    if tensor.device.type not in ops.DEVICE_TYPES:
         raise UnsupportedError(
-            f"{name} is on device {str(tensor.device)!r}; expected 'cpu', for this version "
-            f"computes nowhere else ({name}.cpu() moves them, if that is meant)"
+            f"{name} is on device {str(tensor.device)!r}; expected 'cpu' or 'cuda', for this "
+            f"version computes nowhere else ({name}.cpu() moves them, if that is meant)"
         )
     if tensor.dim() not in (2, 3) or not tensor.shape[-1]:
         raise ArgumentError(
@@ -132,7 +132,11 @@ def _prepare_options(
 def prepare_scalar(
     name: str, value: Scalar | None, device: torch.device, dtype: torch.dtype
 ) -> Tensor | None:
-    """A number or a tensor of shape () as a tensor of the dtype on the device."""
+    """A number or a tensor of shape () as a tensor of the dtype on the device.
+
+    For a GPU also on the host, where numbers are. The library reads them there while it is called,
+    so that nothing is copied and nobody waits; and a wrong number is an error at once.
+    """
     if value is None:
         return None
     if isinstance(value, Tensor):
@@ -146,15 +150,16 @@ def prepare_scalar(
                 f"{name} requires grad; expected {name}.detach(), "
                 "for the loss is not differentiated in it"
             )
-        scalar = value.to(device, dtype)
+        scalar = value.to(value.device if value.device.type == "cpu" else device, dtype)
     elif not _is_number(value):
         raise ArgumentError(f"{name} = {value!r}; expected a number or a tensor of shape ()")
     elif ops.is_tracing():
         # A number changes from step to step. torch.full and torch.tensor would make it a constant
-        # of the compiled code, to be compiled anew until torch.compile gives up.
+        # of the compiled code, to be compiled anew until torch.compile gives up. On the device,
+        # for code of a GPU alone is what torch.compile can put into a CUDA graph.
         scalar = torch.zeros((), dtype=dtype, device=device) + value
     else:
-        scalar = torch.tensor(_as_float(name, value), dtype=dtype, device=device)
+        scalar = torch.tensor(_as_float(name, value), dtype=dtype, device="cpu")
     if name == "grad_scale":
         _require_divisor(name, scalar, value)
     return scalar

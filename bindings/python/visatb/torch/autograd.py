@@ -1,11 +1,8 @@
 """The derivative of the loss, for the operator and for autograd.Function alike.
 
-What the linear form shares with it (linear_autograd.py) stands here too.
-
-The forward forms G = s * dL/dlogits, where s is `grad_scale`, the factor that is expected from
-upstream. The backward owes u * dL/dlogits for the factor u that comes: G itself if u is s, else
-G * (u / s). fp16 logits without a `grad_scale` would underflow in G, so theirs is formed in the
-backward, with s = u.
+The forward forms the gradient with `grad_scale`, the factor that is expected from upstream, and
+the backward makes of it what is owed for the factor that comes (upstream.py). fp16 logits without a
+`grad_scale` would underflow in it, so theirs is formed in the backward, with that factor.
 """
 
 from __future__ import annotations
@@ -19,6 +16,7 @@ from torch import Tensor
 from .._errors import Error
 from . import ops
 from .no_derivative import first_derivative_only
+from .upstream import Upstream
 
 NAME = "vitw_loss"
 # In the arguments of the operator.
@@ -40,15 +38,17 @@ def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...])
         ctx.save_for_backward(*inputs[:GRAD_SCALE])
 
 
-def backward(ctx: Any, upstream: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
-    """upstream * dL/dlogits, and None for every other argument."""
+def backward(
+    ctx: Any, upstream: Tensor | None, *_: Any, owned: bool = False
+) -> tuple[Tensor | None, ...]:
+    """upstream * dL/dlogits, and None for every other argument; `owned` as in `Upstream`."""
     nothing = (None,) * (ctx.arguments - 1)
     if upstream is None:
         return (None, *nothing)
     with torch.no_grad():
         if ctx.formed:
             gradient, grad_scale = ctx.saved_tensors
-            gradient = kept_apart(gradient, factor_of(upstream, grad_scale))
+            gradient = Upstream(upstream, grad_scale, owned=owned).times(gradient)
         else:
             arguments = (*ctx.saved_tensors, upstream.float(), *ctx.options, True)
             gradient = ops.loss(*arguments)[-1]
@@ -56,15 +56,22 @@ def backward(ctx: Any, upstream: Tensor | None, *_: Any) -> tuple[Tensor | None,
 
 
 class FunctionalLoss(torch.autograd.Function):
-    """visatb::vitw_loss where PyTorch has no torch.library.custom_op."""
+    """visatb::vitw_loss where PyTorch has no torch.library.custom_op, and on a GPU.
+
+    There its backward saves a pass over the gradient, by writing where nobody else can read.
+    """
 
     @staticmethod
     def forward(*arguments: Any) -> tuple[Tensor, ...]:
         """The arguments and results of the operator."""
-        return ops.form_loss(*arguments)
+        return ops.loss(*arguments)
 
     setup_context = staticmethod(setup_context)
-    backward = staticmethod(backward)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Any) -> tuple[Tensor | None, ...]:
+        """As `backward`."""
+        return backward(ctx, *upstream, owned=True)
 
 
 if ops.REGISTERED:
@@ -73,7 +80,7 @@ if ops.REGISTERED:
 
 def functional_loss(*arguments: Any) -> tuple[Tensor, ...]:
     """visatb::vitw_loss, differentiable in the logits on every version of PyTorch."""
-    if ops.REGISTERED:
+    if ops.is_operator_enough(arguments[0]):
         return ops.loss(*arguments)
     apply: Callable[..., tuple[Tensor, ...]] = FunctionalLoss.apply
     return apply(*arguments)
@@ -124,31 +131,8 @@ class InplaceLoss(torch.autograd.Function):
         with torch.no_grad():
             logits = ctx.saved_tensors[0]
             if ctx.formed:
-                factor = factor_of(upstream, ctx.saved_tensors[1])
-                logits = logits if factor is None else logits.mul_(factor)
+                logits = Upstream(upstream, ctx.saved_tensors[1], owned=True).times_(logits)
             else:
                 ops.loss_inplace(logits, *ctx.saved_tensors[1:], upstream.float(), *ctx.options)
         ctx.spent = True
         return (first_derivative_only(NAME, logits, upstream), *nothing)
-
-
-def factor_of(upstream: Tensor, grad_scale: Tensor | None) -> Tensor | None:
-    """What a gradient formed with grad_scale is to be multiplied by; None: nothing.
-
-    The usual factor is 1, and a pass over the memory is worth saving.
-    """
-    factor = upstream if grad_scale is None else upstream / grad_scale
-    return None if ops.has_value(factor) and factor.item() == 1 else factor
-
-
-def kept_apart(saved: Tensor, factor: Tensor | None) -> Tensor:
-    """factor * saved, and never the saved tensor itself where a further backward may come for it.
-
-    A leaf takes the gradient for its `.grad`, and adds the next one into that memory. Versions that
-    do not tell whether the graph is retained hand out the saved tensor itself; a further backward
-    there fails, by its version, if it was written to.
-    """
-    if factor is not None:
-        return saved * factor
-    retained = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: False)
-    return saved.clone() if retained() else saved

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .._errors import ArgumentError
-from . import ops
+from . import gpu, ops
 from .arguments import prepare_ignore_index
 from .places import Given, place_and_value
 from .rows import prepare_rows_without_logits
@@ -33,8 +33,9 @@ def vitw_denominator(
     Returns:
         D, a tensor of shape (), fp64, on the device of the labels.
 
-    Errors: ArgumentError, also for a task id of a valid token that is not in [0, tasks). Labels are
-    not compared with a vocabulary. For a weights.json those of `load_weights`.
+    Errors: ArgumentError, also for a task id of a valid token that is not in [0, tasks); on a GPU,
+    where nobody waits to look at it, it makes D NaN. Labels are not compared with a vocabulary. For
+    a weights.json those of `load_weights`.
     """
     ignored = prepare_ignore_index(ignore_index)
     row_labels, row_tasks = prepare_rows_without_logits(labels, task_ids, ignored, shift)
@@ -42,9 +43,14 @@ def vitw_denominator(
     valid = row_labels != ignored
     # What stands beside an ignored label is not read.
     tasks = torch.where(valid, row_tasks, 0)
+    weight = weights.double()
     if ops.has_value(tasks):
         _require_tasks(tasks, len(weights), Given(labels, task_ids, shift))
-    weight = weights.double().index_select(0, tasks)
+    elif gpu.is_gpu(tasks.device):
+        # To read beyond the weights would end the process's work on this GPU.
+        weight = torch.cat([weight, weight.new_full((1,), torch.nan)])
+        tasks = torch.where((tasks < 0) | (tasks >= len(weights)), len(weights), tasks)
+    weight = weight.index_select(0, tasks)
     return torch.where(valid, weight, 0.0).sum()
 
 

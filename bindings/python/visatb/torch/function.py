@@ -85,18 +85,21 @@ def vitw_loss(
         l = (1 - e) * nll + (e / vocab) * sum_j (lse - z_j) + zeta * lse^2
 
     Args:
-        logits: [rows, vocab] or [batch, seq, vocab]; fp32, bf16 or fp16 (fp64 for checks), on the
-            CPU. Evenly strided rows are read where they are, others are copied.
+        logits: [rows, vocab] or [batch, seq, vocab], on the CPU or a GPU of NVIDIA's; fp32, bf16 or
+            fp16 (on the CPU fp64 too, for checks). Evenly strided rows are read where they are,
+            others are copied. labels and task_ids are on the same device.
         labels: [rows] or [batch, seq], integers: ignore_index or in [0, vocab).
         task_ids: [batch], [batch, seq] or [rows], integers in [0, tasks); not read where the label
             is ignored.
         task_weights: lambda: a float tensor [tasks], a sequence, a visatb.Weights, or the path of a
             weights.json. Task id i has weight i; for the last two, in the order of their tasks
             (VITWLoss takes another). A file is read at every call, which torch.compile cannot
-            take: there, use VITWLoss or a tensor.
+            take: there, use VITWLoss or a tensor. What is not on the logits' device is copied
+            there at every call; VITWLoss does so once.
         ignore_index: the label of tokens that do not count.
         denominator: D, a number or a tensor of shape (), for which `vitw_denominator` counts; None:
-            computed from these rows. Not with reduction="sum".
+            computed from these rows. Not with reduction="sum". On a GPU a CUDA graph reads a tensor
+            of that GPU anew at each replay; a number, or a tensor of the CPU, stays what it was.
         reduction: "mean" divides by D, "sum" does not.
         shift: the labels are those of the logits' own positions, as causal models have them: row t
             predicts label t + 1, of that token's task, and the last row nothing. Needs
@@ -107,6 +110,7 @@ def vitw_loss(
         grad_scale: the factor that is expected from upstream, such as the scale of a GradScaler: a
             number or a tensor of shape (), finite and not 0. It is multiplied into the gradient
             before that is rounded. The gradient is upstream * dL/dlogits whatever is given here.
+            For CUDA graphs as `denominator`.
         inplace: write the gradient over the logits, which nobody may read afterwards. Not for
             logits that are a leaf; one backward only. Where no gradient is needed the logits
             stay as they are; torch.compile manages memory itself and ignores this.
@@ -116,10 +120,15 @@ def vitw_loss(
         L, a tensor of shape (), fp32 (fp64 for fp64 logits). Without a weighted token it is 0, and
         has a gradient of zeros.
 
+    On a GPU neither this nor the backward waits for it, and CUDA graphs take both. So nobody looks
+    at what its memory holds: a bad label, task id, weight or denominator is no ArgumentError there,
+    but a loss of NaN, NaN in the gradients concerned, and a code in `Stats.report`.
+
     Errors:
         ArgumentError (a ValueError): what is wrong in which argument, and what would be right.
-        UnsupportedError: another device than the CPU, a second derivative or one in forward mode.
-        DataError, FileError: a weights.json. Error: a second backward in place.
+        UnsupportedError: a device that is neither, a GPU that this library or this machine cannot
+            use, a second derivative or one in forward mode.
+        DataError, FileError: a weights.json. Error: a second backward in place, a GPU that failed.
     """
     tokens = Tokens("logits", logits)
     rows = prepare_tokens(tokens, "vocab")

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from . import linear_ops, ops
-from .autograd import factor_of, kept_apart
-from .linear_ops import form_linear_loss, linear_loss, sorted_arguments
+from .linear_ops import linear_loss, sorted_arguments
 from .no_derivative import first_derivative_only
+from .upstream import Upstream
 
 NAME = "vitw_linear_loss"
 _TENSORS = 8  # hidden, weight, bias, and five of the terms
@@ -42,25 +42,32 @@ def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...])
         ctx.save_for_backward(*inputs[:_TENSORS])
 
 
-def backward(ctx: Any, upstream: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
-    """upstream times each derivative that is needed, and None for every other argument."""
+def backward(
+    ctx: Any, upstream: Tensor | None, *_: Any, owned: bool = False
+) -> tuple[Tensor | None, ...]:
+    """upstream times each derivative that is needed, and None for every other argument.
+
+    `owned` as in `Upstream`.
+    """
     gradients: list[Tensor | None] = [None] * ctx.arguments
     if upstream is None:
         return tuple(gradients)
     with torch.no_grad():
-        formed = _saved_gradients if ctx.formed else _new_gradients
-        found = formed(ctx, upstream)
+        if ctx.formed:
+            found = _saved_gradients(ctx, upstream, owned=owned)
+        else:
+            found = _new_gradients(ctx, upstream)
     for place, gradient in enumerate(found):
         if gradient is not None:
             gradients[place] = first_derivative_only(NAME, gradient, upstream)
     return tuple(gradients)
 
 
-def _saved_gradients(ctx: Any, upstream: Tensor) -> list[Tensor | None]:
+def _saved_gradients(ctx: Any, upstream: Tensor, *, owned: bool) -> list[Tensor | None]:
     *saved, grad_scale = ctx.saved_tensors
-    factor = factor_of(upstream, grad_scale)
+    factor = Upstream(upstream, grad_scale, owned=owned)
     return [
-        kept_apart(gradient, factor) if is_needed else None
+        factor.times(gradient) if is_needed else None
         for gradient, is_needed in zip(saved, ctx.needs_input_grad[:3], strict=True)
     ]
 
@@ -76,15 +83,19 @@ def _new_gradients(ctx: Any, upstream: Tensor) -> list[Tensor | None]:
 
 
 class LinearLoss(torch.autograd.Function):
-    """visatb::vitw_linear_loss where PyTorch has no torch.library.custom_op."""
+    """visatb::vitw_linear_loss where PyTorch has no torch.library.custom_op, and on a GPU."""
 
     @staticmethod
     def forward(*flat: Any) -> tuple[Tensor, ...]:
         """The arguments and results of the operator."""
-        return form_linear_loss(*flat)
+        return linear_loss(*flat)
 
     setup_context = staticmethod(setup_context)
-    backward = staticmethod(backward)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Any) -> tuple[Tensor | None, ...]:
+        """As `backward`."""
+        return backward(ctx, *upstream, owned=True)
 
 
 if ops.REGISTERED:
@@ -93,7 +104,7 @@ if ops.REGISTERED:
 
 def differentiable_linear_loss(*flat: Any) -> tuple[Tensor, ...]:
     """visatb::vitw_linear_loss, differentiable in its head on every version of PyTorch."""
-    if ops.REGISTERED:
+    if ops.is_operator_enough(flat[0]):
         return linear_loss(*flat)
     apply: Callable[..., tuple[Tensor, ...]] = LinearLoss.apply
     return apply(*flat)

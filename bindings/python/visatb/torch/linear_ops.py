@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from . import ops
+from . import gpu, ops
 from .call import Outputs, sum_dtype, with_plain_rows
 from .linear_call import Bounds, Gradients, Head, call_vitw_linear_loss
 from .ops import STATISTICS_SCHEMA, call_with_any_scale, fake_statistics
@@ -49,7 +49,8 @@ def form_linear_loss(*flat: Any) -> tuple[Tensor, ...]:
     head, terms, bounds, wanted = sorted_arguments(flat)
     head = Head(with_plain_rows(head.hidden), with_plain_rows(head.weight), head.bias)
     dtype = head.hidden.dtype
-    wide = sum_dtype(dtype)
+    # A CPU sums over rows where it is to write; a GPU in its workspace, or rounds once as it is.
+    wide = dtype if gpu.is_gpu(head.hidden.device) else sum_dtype(dtype)
     gradients = Gradients(
         *(
             head.hidden.new_empty(tensor.shape, dtype=kind)
@@ -82,7 +83,7 @@ if ops.REGISTERED:
         "visatb::vitw_linear_loss",
         form_linear_loss,
         mutates_args=(),
-        device_types="cpu",
+        device_types=ops.DEVICE_TYPES,
         schema=_SCHEMA,
     )
     linear_operator.register_fake(_fake_linear_loss)

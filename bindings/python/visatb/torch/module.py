@@ -9,19 +9,26 @@ import torch
 from torch import Tensor, nn
 
 from .._errors import ArgumentError
+from . import gpu
 from .arguments import Scalar
 from .denominator import vitw_denominator
 from .function import vitw_loss
 from .linear import vitw_linear_loss
 from .stats import Stats
-from .task_weights import TaskWeights, have_names, prepare_names, prepare_task_weights
+from .task_weights import (
+    TaskWeights,
+    have_names,
+    prepare_names,
+    prepare_task_weights,
+    weights_on,
+)
 
 
 class _Loss(nn.Module):
     """A loss with its weights and options kept.
 
     The weights are neither parameters nor buffers, since `.to(torch.bfloat16)` and training engines
-    would round those.
+    would round those. Each device that the loss is used on gets a copy, at the first call there.
     """
 
     def __init__(
@@ -70,7 +77,17 @@ class _Loss(nn.Module):
         tasks = self.tasks if have_names(task_weights) else None
         weights = prepare_task_weights(task_weights, torch.device("cpu"), tasks)
         # A copy: what the caller does to his tensor later is not to change the loss unseen.
-        self._by_device = {weights.device: weights.detach().clone()}
+        weights = weights.detach().clone()
+        before: dict[torch.device, Tensor] = self.__dict__.get("_by_device", {})
+        self._by_device = {weights.device: weights}
+        for device, copy in before.items():
+            if gpu.is_gpu(device) and copy.shape == weights.shape and not copy.is_inference():
+                # In place: a CUDA graph reads the weights where they were when it was captured.
+                self._by_device[device] = copy.copy_(weights_on(device, weights))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The GPU that a loss was used on need not be there where it is loaded.
+        return {**self.__dict__, "_by_device": {torch.device("cpu"): self.task_weights}}
 
     def __setattr__(self, name: str, value: Any) -> None:
         # nn.Module would register a Parameter before the property could refuse it.
@@ -91,7 +108,7 @@ class _Loss(nn.Module):
 
     def _weights_on(self, device: torch.device) -> Tensor:
         if device not in self._by_device:
-            self._by_device[device] = self.task_weights.to(device)
+            self._by_device[device] = weights_on(device, self.task_weights)
         return self._by_device[device]
 
     def _options(self, denominator: Scalar | None, grad_scale: Scalar | None) -> dict[str, Any]:
@@ -129,7 +146,9 @@ class VITWLoss(_Loss):
         loss = VITWLoss("weights.json", shift=True)
         loss(logits, labels, task_ids).backward()
 
-    The weights stay fp32 whatever the module is cast to, and in no state_dict.
+    The weights stay fp32 whatever the module is cast to, and in no state_dict. A GPU gets its copy
+    of them at the first call there, which a CUDA graph cannot capture; new ones that are set later
+    reach the replays of a graph too.
 
     Args:
         task_weights: as in `vitw_loss`; a weights.json is read once, here, so that `torch.compile`
@@ -211,8 +230,8 @@ class VITWLinearLoss(_Loss):
     Args:
         task_weights, tasks: as in `VITWLoss`.
         ignore_index, denominator, reduction, shift, label_smoothing, softcap, z_loss, grad_scale,
-        return_stats, chunk_bytes: as in `vitw_linear_loss`. `denominator` and `grad_scale` change
-        from step to step, so that a call can give its own.
+        return_stats, chunk_bytes, allow_sync: as in `vitw_linear_loss`. `denominator` and
+        `grad_scale` change from step to step, so that a call can give its own.
 
     Errors: those of `vitw_linear_loss`.
     """
@@ -232,6 +251,7 @@ class VITWLinearLoss(_Loss):
         grad_scale: Scalar | None = None,
         return_stats: bool = False,
         chunk_bytes: int | None = None,
+        allow_sync: bool = False,
     ) -> None:
         super().__init__(
             task_weights,
@@ -247,6 +267,7 @@ class VITWLinearLoss(_Loss):
             return_stats=return_stats,
         )
         self.chunk_bytes = chunk_bytes
+        self.allow_sync = allow_sync
 
     def forward(
         self,
@@ -270,6 +291,7 @@ class VITWLinearLoss(_Loss):
             bias=bias,
             return_stats=True,
             chunk_bytes=self.chunk_bytes,
+            allow_sync=self.allow_sync,
             max_valid_rows=max_valid_rows,
             **self._options(denominator, grad_scale),
         )
@@ -277,4 +299,5 @@ class VITWLinearLoss(_Loss):
 
     def extra_repr(self) -> str:
         """The weights, and the options that shape the loss."""
-        return f"{super().extra_repr()}, chunk_bytes={self.chunk_bytes}"
+        sync = ", allow_sync=True" if self.allow_sync else ""
+        return f"{super().extra_repr()}, chunk_bytes={self.chunk_bytes}{sync}"

@@ -13,11 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import gpu
 from .call import Outputs, call_vitw_loss, sum_dtype, with_plain_rows
 from .terms import TERMS_SCHEMA, Terms
 
 # Tests turn it off to walk the path of older versions.
 REGISTERED = hasattr(torch.library, "custom_op")
+# Where the library computes.
+DEVICE_TYPES = ("cpu", "cuda")
 
 STATISTICS_SCHEMA = "Tensor, Tensor, Tensor, Tensor, Tensor, Tensor"
 
@@ -51,10 +54,12 @@ def call_with_any_scale(
 ) -> Outputs:
     """The call, with gradients of NaN for a grad_scale that is NaN or infinite.
 
-    The library refuses such a scale. It comes here as the upstream factor in fp16, and a loss
-    scaler finds out by the gradient that its factor was too large.
+    The library refuses such a scale where it can see it, and where only the GPU can, does the same
+    itself. It comes here as the upstream factor in fp16, and a loss scaler finds out by the
+    gradient that its factor was too large.
     """
-    if terms.grad_scale is None or terms.grad_scale.isfinite().all():
+    scale = terms.grad_scale
+    if scale is None or scale.device.type != "cpu" or scale.isfinite().all():
         return call(terms)
     outputs = call(terms._replace(grad_scale=None))
     for gradient in gradients:
@@ -94,7 +99,7 @@ if REGISTERED:
         "visatb::vitw_loss",
         form_loss,
         mutates_args=(),
-        device_types="cpu",
+        device_types=DEVICE_TYPES,
         schema=(
             f"(Tensor logits, {TERMS_SCHEMA}, bool with_gradient) -> ({STATISTICS_SCHEMA}, Tensor)"
         ),
@@ -104,7 +109,7 @@ if REGISTERED:
         "visatb::vitw_loss_inplace",
         form_loss_inplace,
         mutates_args=("logits",),
-        device_types="cpu",
+        device_types=DEVICE_TYPES,
         schema=f"(Tensor(a!) logits, {TERMS_SCHEMA}) -> ({STATISTICS_SCHEMA})",
     )
     inplace_operator.register_fake(_fake_loss_inplace)
@@ -118,6 +123,11 @@ def is_tracing() -> bool:
 def has_value(tensor: Tensor) -> bool:
     """Whether to look at a value: a traced tensor has none, and one on a GPU makes us wait."""
     return type(tensor) is Tensor and tensor.device.type == "cpu" and not is_tracing()
+
+
+def is_operator_enough(tokens: Tensor) -> bool:
+    """Whether the registered operator alone does what can be done: see autograd.py for a GPU."""
+    return REGISTERED and (is_tracing() or not gpu.is_gpu(tokens.device))
 
 
 def loss(logits: Tensor, *arguments: Any) -> tuple[Tensor, ...]:

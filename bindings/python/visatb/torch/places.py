@@ -14,14 +14,23 @@ from torch import Tensor
 from .._errors import ArgumentError, UnsupportedError
 from .rows import shape_of
 
-_PREFIX = re.compile(r"^visatb_vitw_(linear_)?loss(_plan)?: \*?")
+_PREFIX = re.compile(r"^visatb_(vitw_(linear_)?loss(_plan)?|context_create): \*?")
 _VALUE_AT_ROW = re.compile(r"^(labels|task_ids)\[(\d+)\] = -?\d+")
 _ROW = re.compile(r"\brow (\d+)\b")
-# What leaves a number to the library is 0 in C, and None here.
-_DEFAULTS = (
+# What leaves a number to the library is 0 in C, and None here; and C has its own names.
+_WORDS = (
     (re.compile(r"^chunk_bytes = 0;"), "chunk_bytes = None;"),
     (re.compile(r"^(chunk_bytes .*), or 0$"), r"\1, or None"),
     (re.compile(r"^(max_valid_rows .*)expected 0 or"), r"\1expected None or"),
+    (re.compile(r"^dtype = 4 .*"), "float64 on a GPU; expected float32, bfloat16 or float16"),
+    (
+        re.compile(r"^device = VISATB_DEVICE_CUDA; expected VISATB_DEVICE_CPU, "),
+        "tensors on a GPU; expected them on the CPU, ",
+    ),
+    (
+        re.compile(r"(this library was built without CUDA \(.*\))$"),
+        r"\1; python -m visatb says how to mend it",
+    ),
 )
 
 
@@ -48,12 +57,20 @@ def in_words_of_the_caller(
     error: ArgumentError | UnsupportedError, given: Given
 ) -> ArgumentError | UnsupportedError:
     """The same error with the caller's indices and values instead of those of rows."""
-    message = _PREFIX.sub("", str(error))
+    message = in_words_of_python(error)
     try:
         translated = _translate(message, given)
     except RuntimeError:  # A tensor whose values cannot be looked at, such as one inside of vmap.
         translated = message
     return type(error)(translated)
+
+
+def in_words_of_python(error: Exception) -> str:
+    """What the error says, without the C function that said it, and without names of C."""
+    message = _PREFIX.sub("", str(error))
+    for in_c, here in _WORDS:
+        message = in_c.sub(here, message)
+    return message
 
 
 def _translate(message: str, given: Given) -> str:
@@ -63,8 +80,6 @@ def _translate(message: str, given: Given) -> str:
     def row(match: re.Match[str]) -> str:
         return place(given, "labels", int(match[1]))
 
-    for in_c, here in _DEFAULTS:
-        message = in_c.sub(here, message)
     return _ROW.sub(row, _VALUE_AT_ROW.sub(value_at_row, message))
 
 

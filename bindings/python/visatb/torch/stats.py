@@ -17,8 +17,10 @@ class Stats(NamedTuple):
         task_nll: [tasks] fp64, sums of nll, neither weighted nor with what the options add; with
             `softcap` of the capped logits.
         task_tokens: [tasks] int64, numbers of valid tokens.
-        report: [2] int64: 0, or 1 if a valid row holds logits that are NaN, +inf or nothing but
-            -inf; and the first such row, or -1.
+        report: [2] int64: what is wrong with the data, and the first row where it is, or -1.
+            0: nothing. 1: logits of a valid row that are NaN, +inf or nothing but -inf.
+            On a GPU also what the CPU refuses: 2 a label, 3 a task id, 4 the weight of its task,
+            5 the denominator, 6 the first valid row beyond max_valid_rows.
     """
 
     numerator: Tensor

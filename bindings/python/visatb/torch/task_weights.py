@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .._errors import ArgumentError
 from ..scores import Weights, load_weights
+from . import gpu, ops
 
 TaskWeights = Tensor | Sequence[float] | str | os.PathLike[str] | Weights
 
@@ -34,16 +35,28 @@ def prepare_task_weights(
     if isinstance(task_weights, Tensor):
         return _from_tensor(task_weights, device)
     if isinstance(task_weights, Weights):
-        return torch.tensor(_from_weights(task_weights, tasks), dtype=torch.float32, device=device)
+        named = torch.tensor(_from_weights(task_weights, tasks), dtype=torch.float32, device="cpu")
+        return weights_on(device, named)
     if isinstance(task_weights, (str, os.PathLike)):
-        return torch.from_numpy(load_weights(task_weights, tasks)).to(device)
+        return weights_on(device, torch.from_numpy(load_weights(task_weights, tasks)))
     try:
-        weights = torch.as_tensor(task_weights, dtype=torch.float32, device=device)
+        weights = torch.as_tensor(task_weights, dtype=torch.float32, device="cpu")
     except (TypeError, ValueError, RuntimeError):
         weights = torch.empty(0)
     if weights.dim() != 1 or not weights.numel():
         raise ArgumentError(f"task_weights = {task_weights!r}; {_EXPECTED}")
-    return weights
+    return weights_on(device, weights)
+
+
+def weights_on(device: torch.device, weights: Tensor) -> Tensor:
+    """The weights as fp32 on the device.
+
+    Errors: UnsupportedError for weights of the host's while a CUDA graph is captured.
+    """
+    weights = weights.to(torch.float32)
+    if gpu.is_gpu(device) and ops.has_value(weights):
+        return gpu.without_waiting("task_weights", weights, device)
+    return weights.to(device)
 
 
 def prepare_names(tasks: Sequence[str] | None) -> list[str] | None:
@@ -86,4 +99,4 @@ def _from_tensor(task_weights: Tensor, device: torch.device) -> Tensor:
             "task_weights requires grad; expected task_weights.detach(), "
             "for the loss is not differentiated in it"
         )
-    return task_weights.to(device, torch.float32)
+    return weights_on(device, task_weights)

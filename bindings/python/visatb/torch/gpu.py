@@ -1,0 +1,53 @@
+"""The GPU that tensors are on, as PyTorch knows it."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._errors import UnsupportedError
+
+
+def is_gpu(device: torch.device) -> bool:
+    """Whether the library computes there as on a GPU."""
+    return device.type == "cuda"
+
+
+def made_current(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """The device as the current one, which the library works on; nothing for the CPU."""
+    return torch.cuda.device(device) if is_gpu(device) else contextlib.nullcontext()
+
+
+def stream_of(device: torch.device) -> int:
+    """The stream that PyTorch puts its work into now, a cudaStream_t."""
+    return torch.cuda.current_stream(device).cuda_stream
+
+
+def is_capturing(device: torch.device) -> bool:
+    """Whether what goes into that stream now goes into a CUDA graph."""
+    with made_current(device):
+        return is_gpu(device) and torch.cuda.is_current_stream_capturing()
+
+
+def wait_for(device: torch.device) -> None:
+    """Returns when all is done that was put into the streams of the device."""
+    torch.cuda.synchronize(device)
+
+
+def without_waiting(name: str, tensor: Tensor, device: torch.device) -> Tensor:
+    """A small tensor of the host's, on the GPU.
+
+    Errors: UnsupportedError while a CUDA graph is captured, whose replays would read the host's
+    memory again when it is gone.
+    """
+    if is_capturing(device):
+        raise UnsupportedError(
+            f"{name} is on device {str(tensor.device)!r} while a CUDA graph is captured; expected "
+            f"a tensor on {str(device)!r}, or a loss module that was called there before"
+        )
+    # Pageable memory has been read when the copy returns. Pinned memory has not, and may be
+    # written to before it is.
+    return tensor.to(device, non_blocking=not tensor.is_pinned())
