@@ -1,6 +1,6 @@
 # The short names for what people do here. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help build test test-c test-python demo lint format fuzz clean
+.PHONY: help build test test-c test-python demo gpu-check lint format fuzz clean
 
 # A Python of your own: its packages (torch above all) are used as they are. Without it, python3 and a clean .venv.
 PYTHON ?=
@@ -28,7 +28,7 @@ test-c:
 	tools/system-packages build test
 	cmake --preset asan
 	cmake --build --preset asan -j $(JOBS)
-	ctest --preset asan --no-tests=error
+	ctest --preset asan --no-tests=error -j $(JOBS)
 	cmake --preset tsan
 	cmake --build --preset tsan -j $(JOBS) --target test_threads test_loss_threads test_parallel test_linear_threads
 	ctest --preset tsan -R 'test_(threads|loss_threads|parallel|linear_threads)' --no-tests=error
@@ -41,6 +41,9 @@ test-python:
 	tools/system-packages build test
 	tools/python-env tests/python/requirements.txt examples/python/demo/requirements.txt
 	.venv/bin/python -m pytest tests/python $(PYTEST)
+
+gpu-check: ## build, test, sanitize and time the CUDA code on this machine's GPU
+	tools/gpu-check $(GPU_CHECK)
 
 lint: ## clang-format, clang-tidy, ruff and mypy, changing nothing
 	tools/system-packages build test lint

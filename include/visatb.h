@@ -512,8 +512,8 @@ VISATB_API visatb_status visatb_scale_gradient(void *gradient, int64_t count, vi
  * products are taken, and why.
  *
  * On a GPU the products are those of cuBLAS, which is opened when a context is created: the library that
- * VISATB_CUBLAS names (a path), or else one that the process has loaded already, as PyTorch has, or else the
- * system's libcublas.so.13 or .12.
+ * VISATB_CUBLAS names (a path), or else one that the process has loaded already, as PyTorch has, or else what
+ * VISATB_CUBLAS_OFFER names, if that can be used, or else the system's libcublas.so.13 or .12.
  * ------------------------------------------------------------------------------------------------------ */
 
 /* What calls on a GPU keep between them: a handle of cuBLAS. */

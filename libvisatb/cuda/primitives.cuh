@@ -93,9 +93,9 @@ DEVICE void block_barrier() {
     __syncthreads();
 }
 
-/* The two halves of a barrier for all threads of a cluster: what they wrote before they arrived can be read
- * after the wait. No block of a cluster may touch another's memory before the first such barrier, or after
- * the last. */
+/* The two halves of a barrier for all threads of a cluster, always one and then the other: what they wrote
+ * before they arrived can be read after the wait. No block of a cluster may touch another's memory before the
+ * first such barrier, or after the last. */
 DEVICE void cluster_arrive() {
 #if HOPPER
     asm volatile("barrier.cluster.arrive.release;" ::: "memory");
@@ -143,10 +143,11 @@ DEVICE void store_granule(void *to, const granule &g) {
     __stcs(static_cast<uint4 *>(to), make_uint4(g.words[0], g.words[1], g.words[2], g.words[3]));
 }
 
-/* --- asynchronous copies: by one thread, waited for by any --------------------------------------------- */
+/* --- asynchronous copies: by one thread, waited for by all that read
+ * --------------------------------------------- */
 
-/* Readies a barrier in shared memory for the copies of one wait. The other threads of the block see it after
- * a block_barrier. */
+/* Readies a barrier in shared memory for one copy, which is waited for before the block ends. The other
+ * threads of the block see it after a block_barrier. */
 DEVICE void bulk_barrier_init(uint64_t *barrier) {
 #if HOPPER
     const uint32_t place = (uint32_t)__cvta_generic_to_shared(barrier);

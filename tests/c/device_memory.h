@@ -7,6 +7,11 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/* Else the program ends with DEVICE_ABSENT, which is no failure. */
+bool device_is_there(void);
+
+enum { DEVICE_ABSENT = 77 };
+
 /* Memory of the current device, on a multiple of 256, its bytes 0xff: NaN in every type. */
 void *device_alloc(size_t bytes);
 void device_free(void *memory);

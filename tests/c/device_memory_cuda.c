@@ -16,6 +16,11 @@ static void check(cudaError_t error) {
     abort();
 }
 
+bool device_is_there(void) {
+    int count = 0;
+    return cudaGetDeviceCount(&count) == cudaSuccess && count > 0;
+}
+
 void *device_alloc(size_t bytes) {
     void *memory = NULL;
     check(cudaMalloc(&memory, bytes > 0 ? bytes : 1));

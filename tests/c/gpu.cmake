@@ -32,7 +32,8 @@ target_link_libraries(visatb_on_gpu PRIVATE visatb_fibres visatb_fibres_harness 
 function(visatb_test_on_gpu name)
   visatb_test_on_fibres(${name}_on_gpu ${name}.c loss_reference.c $<TARGET_OBJECTS:visatb_on_gpu> ${ARGN})
   # A gradient of e^-60 has fewer digits on a GPU, far below what is promised of it.
-  target_compile_definitions(${name}_on_gpu PRIVATE visatb_vitw_loss=on_gpu_vitw_loss LOSS_CALL_NEAR=4e-6)
+  target_compile_definitions(${name}_on_gpu PRIVATE
+    visatb_vitw_loss=on_gpu_vitw_loss visatb_cpu_path_name=on_gpu_path_name LOSS_CALL_NEAR=4e-6)
   add_test(NAME ${name}_on_gpu COMMAND ${name}_on_gpu)
 endfunction()
 visatb_test_on_gpu(test_loss_rules loss_call.c)
@@ -63,3 +64,29 @@ endforeach()
 visatb_test_on_fibres(test_cublas test_cublas.c)
 add_dependencies(test_cublas fake_cublas)
 add_test(NAME test_cublas COMMAND test_cublas "$<TARGET_FILE:fake_cublas>")
+
+# What goes to a GPU to be run under compute-sanitizer is run here too.
+file(GLOB every_kernel CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/tools/gpu_check/every_kernel/*.c")
+list(FILTER every_kernel EXCLUDE REGEX memory_cuda)
+add_executable(every_kernel_on_fibres ${every_kernel} loss_reference.c)
+target_include_directories(every_kernel_on_fibres PRIVATE "${CMAKE_CURRENT_SOURCE_DIR}")
+target_link_libraries(every_kernel_on_fibres PRIVATE visatb_fibres visatb_options m)
+target_compile_definitions(every_kernel_on_fibres PRIVATE _XOPEN_SOURCE=700 EVERY_KERNEL_ON_FIBRES)
+add_dependencies(every_kernel_on_fibres fake_cublas)
+add_test(NAME every_kernel_on_fibres COMMAND every_kernel_on_fibres --small)
+set_property(TEST every_kernel_on_fibres PROPERTY ENVIRONMENT "VISATB_CUBLAS=$<TARGET_FILE:fake_cublas>")
+
+# The linear form's tests once more, on a GPU and with cuBLAS.
+if(VISATB_CUDA_ORIGIN)
+  add_executable(test_cuda_linear_on_device test_cuda_linear.c
+    cuda_linear_problem.c linear_problem.c loss_problem.c loss_reference.c cpu_paths.c device_memory_cuda.c)
+  target_include_directories(test_cuda_linear_on_device PRIVATE "${CMAKE_CURRENT_SOURCE_DIR}")
+  target_include_directories(test_cuda_linear_on_device SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
+  target_link_libraries(test_cuda_linear_on_device PRIVATE
+    visatb visatb_options PkgConfig::CMOCKA CUDA::cudart_static ${CMAKE_DL_LIBS} m)
+  target_compile_definitions(test_cuda_linear_on_device PRIVATE _XOPEN_SOURCE=700)
+  set_target_properties(test_cuda_linear_on_device PROPERTIES LINKER_LANGUAGE C)
+  add_test(NAME test_cuda_linear_on_device COMMAND test_cuda_linear_on_device)
+  # 77: there is no GPU.
+  set_tests_properties(test_cuda_linear_on_device PROPERTIES SKIP_RETURN_CODE 77 LABELS gpu)
+endif()

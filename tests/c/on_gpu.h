@@ -13,6 +13,8 @@ typedef enum on_gpu_path {
     ON_GPU_CLUSTERS = VISATB_CPU_AVX512_BF16, /* one read, by as many blocks as there can be */
 } on_gpu_path;
 
+const char *on_gpu_path_name(visatb_cpu_path path);
+
 visatb_status on_gpu_vitw_loss(const visatb_vitw_loss_args *args);
 
 /* A call whose arrays are the host's, on the path that args->cuda_path names. */

@@ -17,6 +17,15 @@ bool cpu_path_runs(visatb_cpu_path path) {
     return path != VISATB_CPU_PORTABLE;
 }
 
+const char *on_gpu_path_name(visatb_cpu_path path) {
+    switch ((int)path) {
+    case ON_GPU_ONE_READ: return "one read";
+    case ON_GPU_TWO_READ: return "two reads";
+    case ON_GPU_CLUSTERS: return "one read by clusters";
+    default: return visatb_cpu_path_name(path);
+    }
+}
+
 visatb_status on_gpu_vitw_loss(const visatb_vitw_loss_args *args) {
     visatb_vitw_loss_args there = *args;
     if (args->dtype == VISATB_DTYPE_FLOAT64)

@@ -475,6 +475,8 @@ static void more_valid_rows_than_the_bound_spoil_all_that_has_a_weight(void **st
 }
 
 int main(void) {
+    if (!device_is_there())
+        return DEVICE_ABSENT;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_type_with_and_without_bias),
         cmocka_unit_test(every_option),
