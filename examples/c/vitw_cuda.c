@@ -5,7 +5,15 @@
 #include <stdlib.h>
 #include <visatb.h>
 
-enum { ROWS = 4, VOCAB = 3, TASKS = 2, NO_GPU = 77 };
+enum { ROWS = 4, VOCAB = 3, TASKS = 2, MOST_ARRAYS = 8, NO_GPU = 77 };
+
+/* A call, with the GPU's memory that it works on. */
+typedef struct step {
+    visatb_vitw_loss_args args;
+    int64_t *labels; /* args.labels, to write to */
+    void *memory[MOST_ARRAYS];
+    int arrays;
+} step;
 
 static void check(cudaError_t error) {
     if (error == cudaSuccess)
@@ -21,69 +29,67 @@ static void check_visatb(visatb_status status) {
     exit(status == VISATB_ERROR_UNSUPPORTED ? NO_GPU : EXIT_FAILURE);
 }
 
-static void *device_memory(size_t bytes) {
-    void *memory = NULL;
-    check(cudaMalloc(&memory, bytes));
-    return memory;
+static void *take(step *s, size_t bytes) {
+    void **memory = &s->memory[s->arrays++];
+    check(cudaMalloc(memory, bytes));
+    return *memory;
 }
 
-static void *device_copy(const void *host, size_t bytes) {
-    void *memory = device_memory(bytes);
+static void *copy(step *s, const void *host, size_t bytes) {
+    void *memory = take(s, bytes);
     check(cudaMemcpy(memory, host, bytes, cudaMemcpyHostToDevice));
     return memory;
 }
 
-/* A call whose arrays are on the GPU, the results too. */
-static visatb_vitw_loss_args prepare(void) {
+static void prepare(step *s) {
     static const float logits[ROWS][VOCAB] = {{2, 0, 0}, {0, 1, 0}, {0, 0, 3}, {9, 9, 9}};
     static const int64_t labels[ROWS] = {0, 2, 2, -100}; /* the last token is a prompt's: ignored */
     static const int32_t task_ids[ROWS] = {0, 1, 0, 1};
     static const float task_weights[TASKS] = {0.8F, 1.2F};
 
-    visatb_vitw_loss_args args = VISATB_VITW_LOSS_ARGS_INIT;
-    args.device = VISATB_DEVICE_CUDA;
-    args.rows = ROWS;
-    args.vocab = VOCAB;
-    args.tasks = TASKS;
-    args.dtype = VISATB_DTYPE_FLOAT32;
+    visatb_vitw_loss_args *args = &s->args;
+    args->device = VISATB_DEVICE_CUDA;
+    args->rows = ROWS;
+    args->vocab = VOCAB;
+    args->tasks = TASKS;
+    args->dtype = VISATB_DTYPE_FLOAT32;
     visatb_loss_plan plan = VISATB_LOSS_PLAN_INIT;
-    check_visatb(visatb_vitw_loss_plan(&args, &plan));
+    check_visatb(visatb_vitw_loss_plan(args, &plan));
     printf("%s, %d block(s) of %d threads a row, %zu bytes of workspace\n",
            plan.cuda_path == VISATB_CUDA_ONE_READ ? "one read" : "two reads", (int)plan.cluster,
            (int)plan.threads, plan.workspace_bytes);
-    args.workspace = device_memory(plan.workspace_bytes);
-    args.workspace_bytes = plan.workspace_bytes;
-    args.logits = device_copy(logits, sizeof logits);
-    args.labels = device_copy(labels, sizeof labels);
-    args.task_ids = device_copy(task_ids, sizeof task_ids);
-    args.task_weights = device_copy(task_weights, sizeof task_weights);
-    args.loss = device_memory(sizeof *args.loss);
-    args.gradient = device_memory(sizeof logits);
-    args.report = device_memory(sizeof *args.report);
-    return args;
+    args->workspace = take(s, plan.workspace_bytes);
+    args->workspace_bytes = plan.workspace_bytes;
+    args->logits = copy(s, logits, sizeof logits);
+    args->labels = s->labels = copy(s, labels, sizeof labels);
+    args->task_ids = copy(s, task_ids, sizeof task_ids);
+    args->task_weights = copy(s, task_weights, sizeof task_weights);
+    args->loss = take(s, sizeof *args->loss);
+    args->gradient = take(s, sizeof logits);
+    args->report = take(s, sizeof *args->report);
 }
 
-static cudaGraphExec_t capture(visatb_vitw_loss_args *args, cudaStream_t stream) {
+static cudaGraphExec_t capture(step *s, cudaStream_t stream) {
     cudaGraph_t graph = NULL;
-    cudaGraphExec_t step = NULL;
-    args->stream = stream;
+    cudaGraphExec_t captured = NULL;
+    s->args.stream = stream;
     check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
-    check_visatb(visatb_vitw_loss(args));
+    check_visatb(visatb_vitw_loss(&s->args));
     check(cudaStreamEndCapture(stream, &graph));
-    check(cudaGraphInstantiate(&step, graph, 0));
+    check(cudaGraphInstantiate(&captured, graph, 0));
     check(cudaGraphDestroy(graph));
-    return step;
+    return captured;
 }
 
 /* Nothing has waited for the GPU so far; here the host does. */
-static void replay(const visatb_vitw_loss_args *args, cudaGraphExec_t step, cudaStream_t stream) {
+static void replay(const step *s, cudaGraphExec_t captured, cudaStream_t stream) {
     double loss = 0;
     float gradient[ROWS][VOCAB];
     visatb_report report;
-    check(cudaGraphLaunch(step, stream));
-    check(cudaMemcpyAsync(&loss, args->loss, sizeof loss, cudaMemcpyDeviceToHost, stream));
-    check(cudaMemcpyAsync(gradient, args->gradient, sizeof gradient, cudaMemcpyDeviceToHost, stream));
-    check(cudaMemcpyAsync(&report, args->report, sizeof report, cudaMemcpyDeviceToHost, stream));
+    check(cudaGraphLaunch(captured, stream));
+    check(cudaMemcpyAsync(&loss, s->args.loss, sizeof loss, cudaMemcpyDeviceToHost, stream));
+    check(cudaMemcpyAsync(gradient, s->args.gradient, sizeof gradient, cudaMemcpyDeviceToHost, stream));
+    check(cudaMemcpyAsync(&report, s->args.report, sizeof report, cudaMemcpyDeviceToHost, stream));
     check(cudaStreamSynchronize(stream));
     printf("loss %.6f, report: code %d, row %lld\n", loss, (int)report.code, (long long)report.first_bad_row);
     for (int row = 0; row < ROWS; ++row)
@@ -91,27 +97,21 @@ static void replay(const visatb_vitw_loss_args *args, cudaGraphExec_t step, cuda
                (double)gradient[row][2]);
 }
 
-static void release(const visatb_vitw_loss_args *args) {
-    const void *const memory[] = {args->workspace,    args->logits, args->labels,   args->task_ids,
-                                  args->task_weights, args->loss,   args->gradient, args->report};
-    for (size_t i = 0; i < sizeof memory / sizeof *memory; ++i)
-        check(cudaFree((void *)(uintptr_t)memory[i]));
-}
-
 int main(void) {
-    cudaStream_t stream = NULL;
-    visatb_vitw_loss_args args = prepare();
-    check(cudaStreamCreate(&stream));
-    const cudaGraphExec_t step = capture(&args, stream);
-    replay(&args, step, stream);
-
     static const int64_t other_labels[ROWS] = {0, 2, VOCAB, -100};
-    check(cudaMemcpy((void *)(uintptr_t)args.labels, other_labels, sizeof other_labels,
-                     cudaMemcpyHostToDevice));
-    replay(&args, step, stream);
+    cudaStream_t stream = NULL;
+    step s = {.args = VISATB_VITW_LOSS_ARGS_INIT};
+    prepare(&s);
+    check(cudaStreamCreate(&stream));
+    cudaGraphExec_t captured = capture(&s, stream);
+    replay(&s, captured, stream);
 
-    check(cudaGraphExecDestroy(step));
+    check(cudaMemcpy(s.labels, other_labels, sizeof other_labels, cudaMemcpyHostToDevice));
+    replay(&s, captured, stream);
+
+    check(cudaGraphExecDestroy(captured));
     check(cudaStreamDestroy(stream));
-    release(&args);
+    for (int i = 0; i < s.arrays; ++i)
+        check(cudaFree(s.memory[i]));
     return EXIT_SUCCESS;
 }

@@ -14,7 +14,7 @@ enum {
 
 /* Of rows that begin anywhere in a granule. */
 static int64_t most_granules(int64_t vocab, size_t element_bytes) {
-    const int64_t edges = 2 * (PATH_GRANULE - 1);
+    const int64_t edges = 2 * (int64_t)(PATH_GRANULE - 1);
     return (vocab * (int64_t)element_bytes + edges) / PATH_GRANULE;
 }
 

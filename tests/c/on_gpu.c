@@ -8,11 +8,11 @@
 /* An array of the call: where it is on the host, and its copy. The copy stands in a granule of 16 bytes as
  * the array does, for what a kernel does depends on that. */
 typedef struct mirror {
-    void *host;
+    const void *host;
+    void *out; /* the same, if the call writes to it */
     void *memory;
     unsigned char *device;
     size_t bytes;
-    bool written;
 } mirror;
 
 enum { GRANULE = 16, MOST_MIRRORS = 20 };
@@ -28,11 +28,11 @@ static mirror *mirror_of(mirrors *all, const void *host, size_t bytes) {
             return &all->each[i];
     const size_t phase = (uintptr_t)host % GRANULE;
     mirror *m = &all->each[all->count++];
-    m->host = (void *)(uintptr_t)host;
+    m->host = host;
+    m->out = NULL;
     m->bytes = bytes;
     m->memory = device_alloc(phase + bytes);
     m->device = (unsigned char *)m->memory + phase;
-    m->written = false;
     device_copy_in(m->device, host, bytes);
     return m;
 }
@@ -45,15 +45,15 @@ static void *written(mirrors *all, void *host, size_t bytes) {
     if (host == NULL)
         return NULL;
     mirror *m = mirror_of(all, host, bytes);
-    m->written = true;
+    m->out = host;
     return m->device;
 }
 
 static void bring_back(mirrors *all) {
     for (int i = 0; i < all->count; ++i) {
         mirror *m = &all->each[i];
-        if (m->written)
-            device_copy_out(m->host, m->device, m->bytes);
+        if (m->out != NULL)
+            device_copy_out(m->out, m->device, m->bytes);
         device_free(m->memory);
     }
 }
