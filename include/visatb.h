@@ -373,15 +373,15 @@ typedef enum visatb_device {
 typedef enum visatb_cuda_path {
     VISATB_CUDA_AUTO = 0,     /* the first of those below that the GPU has room for */
     VISATB_CUDA_ONE_READ = 1, /* a row waits in the shared memory of up to 8 multiprocessors, which read it */
-                              /* once; compute capability 9.0 and higher, rows of up to about 1.7 MB */
+                              /* once; compute capability 9.0 and higher, rows of up to about 1.8 MB */
     VISATB_CUDA_TWO_READ =
         2, /* a row is read twice, the second time from the L2 cache where it stays there */
 } visatb_cuda_path;
 
 /* The arguments of visatb_vitw_loss. Start from VISATB_VITW_LOSS_ARGS_INIT. "NULL: ..." marks what is
- * optional. Logits and gradient are aligned to their element. Every pointer is to host memory, and with
- * VISATB_DEVICE_CUDA to memory that the GPU can reach; but denominator and grad_scale may be either there,
- * and are read during the call if they are the host's, else when the work is done. */
+ * optional. Logits and gradient, and on a GPU everything, are aligned to their element. Every pointer is to
+ * host memory, and with VISATB_DEVICE_CUDA to memory that the GPU can reach; but denominator and grad_scale
+ * may be either there, and are read during the call if they are the host's, else when the work is done. */
 typedef struct visatb_vitw_loss_args {
     size_t size;
 
@@ -395,7 +395,7 @@ typedef struct visatb_vitw_loss_args {
     visatb_reduction reduction;
 
     const int64_t *labels;     /* [rows]: ignore_index or in [0, vocab) */
-    const int32_t *task_ids;   /* [rows]: in [0, tasks); not read where the label is ignore_index */
+    const int32_t *task_ids;   /* [rows]: in [0, tasks); anything where the label is ignore_index */
     const float *task_weights; /* [tasks]: lambda, finite and >= 0; 0 counts a task but does not train it */
     int64_t ignore_index;      /* -100 */
 
@@ -469,19 +469,21 @@ VISATB_API visatb_status visatb_vitw_loss_plan(const visatb_vitw_loss_args *args
  *
  * The result has the same bits on every run and for any number of threads (if all of them treat subnormal
  * numbers alike, as they do unless somebody sets them otherwise). Sums over rows are fp64; within a row up to
- * 1024 exponentials are added up in fp32 first, but on the portable path. Entries of the gradient below 1e-7
- * of lambda * grad_scale / D may lose digits, down to 0.
+ * 1024 exponentials are added up in fp32 first, but on the portable path; on a GPU all that a thread has, a
+ * few hundred for usual vocabularies. Entries of the gradient below 1e-7 of lambda * grad_scale / D may lose
+ * digits, down to 0.
  *
  * In place, a failed call leaves the logits as they were: every argument, and every label, task id and
  * weight, is checked, and all memory taken, before anything is written. It takes 32 bytes for each row, and
  * for each thread one or two rows of fp32 where the gradient is not fp32 or the logits are capped.
  *
  * On a GPU the call puts its work into the stream and returns; it neither waits for the GPU nor takes memory
- * of it, and can be captured into a CUDA graph, whose replays read all arrays anew. What lies in the GPU's
- * memory cannot be checked beforehand: a row with a bad label, task id or task weight makes the loss NaN, its
- * own gradient NaN, and is reported; it has no part in a denominator that is computed. With a bad denominator
- * the gradient of every row that has a weight is NaN, with a grad_scale that is not finite too. Nothing is
- * read or written out of bounds.
+ * of it, and can be captured into a CUDA graph, whose replays read all arrays anew; a call like it must have
+ * been made before, outside of a capture, since the driver loads a kernel when it is first used. What lies in
+ * the GPU's memory cannot be checked beforehand: a row with a bad label, task id or task weight makes the
+ * loss NaN, its own gradient NaN, and is reported; it has no part in a denominator that is computed. With a
+ * bad denominator the gradient of every row that has a weight is NaN, with a grad_scale that is not finite
+ * too. Nothing is read or written out of bounds.
  *
  * Errors: ARGUMENT (which argument, where in it, which value), UNSUPPORTED (cpu_path, cuda_path, device),
  * MEMORY, DEVICE. */
@@ -600,7 +602,7 @@ typedef struct visatb_vitw_linear_loss_args {
 /* How a call will be done. Set `size`, as VISATB_LINEAR_PLAN_INIT does. */
 typedef struct visatb_linear_plan {
     size_t size;
-    size_t workspace_bytes;     /* what the call needs, <= chunk_bytes */
+    size_t workspace_bytes;     /* what the call needs; on the CPU <= chunk_bytes */
     int64_t chunk_rows;         /* valid rows that pass at a time */
     int64_t chunks;             /* how often, if max_valid_rows rows are valid */
     const char *product;        /* what multiplies, such as "OpenBLAS 0.3.30", "plain avx2 (no BLAS found)" */

@@ -73,6 +73,7 @@ static cudaGraphExec_t capture(step *s, cudaStream_t stream) {
     cudaGraph_t graph = NULL;
     cudaGraphExec_t captured = NULL;
     s->args.stream = stream;
+    check_visatb(visatb_vitw_loss(&s->args)); /* so that the driver has loaded the kernels */
     check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
     check_visatb(visatb_vitw_loss(&s->args));
     check(cudaStreamEndCapture(stream, &graph));

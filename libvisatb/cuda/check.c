@@ -31,16 +31,16 @@ visatb_status cuda_check_choices(const char *function, const visatb_vitw_loss_ar
 visatb_status cuda_find_device(const char *function, const char *name, const void *pointer, int *ordinal) {
     cuda_device current;
     cuda_place place = CUDA_PLACE_HOST;
-    visatb_status status = runtime_device(function, &current);
-    if (status == VISATB_OK)
-        status = runtime_place(function, pointer, &place, ordinal);
+    visatb_status status = runtime_place(function, pointer, &place, ordinal);
     if (status != VISATB_OK)
         return status;
     if (place == CUDA_PLACE_HOST)
         return ARGUMENT_ERROR("%s is in memory of the host; expected memory that the GPU can reach", name);
-    if (place == CUDA_PLACE_PINNED)
-        *ordinal = current.ordinal;
-    return VISATB_OK;
+    if (place == CUDA_PLACE_DEVICE)
+        return VISATB_OK;
+    status = runtime_device(function, &current); /* any of them can reach it */
+    *ordinal = current.ordinal;
+    return status;
 }
 
 visatb_status cuda_check_pointer(const char *function, const char *name, const void *pointer, int ordinal) {
@@ -54,8 +54,17 @@ visatb_status cuda_check_pointer(const char *function, const char *name, const v
     if (place == CUDA_PLACE_HOST)
         return ARGUMENT_ERROR("%s is in memory of the host; expected memory that the GPU can reach", name);
     if (place == CUDA_PLACE_DEVICE && there != ordinal)
-        return ARGUMENT_ERROR("%s is in memory of device %d; expected that of device %d, where loss is", name,
-                              there, ordinal);
+        return ARGUMENT_ERROR(
+            "%s is in memory of device %d; expected that of device %d, where the others are", name, there,
+            ordinal);
+    return VISATB_OK;
+}
+
+visatb_status cuda_check_alignment(const char *function, const char *name, const void *pointer,
+                                   size_t alignment) {
+    if ((uintptr_t)pointer % alignment != 0)
+        return ARGUMENT_ERROR("%s = 0x%" PRIxPTR "; expected a multiple of %zu, the bytes of an element",
+                              name, (uintptr_t)pointer, alignment);
     return VISATB_OK;
 }
 
@@ -63,22 +72,31 @@ visatb_status cuda_check_rows(const char *function, const visatb_vitw_loss_args 
     const struct {
         const char *name;
         const void *pointer;
+        size_t alignment;
     } arrays[] = {
-        {"labels", args->labels},
-        {"task_ids", args->task_ids},
-        {"task_weights", args->task_weights},
-        {"numerator", args->numerator},
-        {"denominator_out", args->denominator_out},
-        {"row_nll", args->row_nll},
-        {"row_lse", args->row_lse},
-        {"task_nll", args->task_nll},
-        {"task_tokens", args->task_tokens},
-        {"report", args->report},
-        {"workspace", args->workspace},
+        {"labels", args->labels, sizeof *args->labels},
+        {"task_ids", args->task_ids, sizeof *args->task_ids},
+        {"task_weights", args->task_weights, sizeof *args->task_weights},
+        {"denominator", args->denominator, sizeof *args->denominator},
+        {"grad_scale", args->grad_scale, sizeof *args->grad_scale},
+        {"loss", args->loss, sizeof *args->loss},
+        {"numerator", args->numerator, sizeof *args->numerator},
+        {"denominator_out", args->denominator_out, sizeof *args->denominator_out},
+        {"row_nll", args->row_nll, sizeof *args->row_nll},
+        {"row_lse", args->row_lse, sizeof *args->row_lse},
+        {"task_nll", args->task_nll, sizeof *args->task_nll},
+        {"task_tokens", args->task_tokens, sizeof *args->task_tokens},
+        {"report", args->report, sizeof(int64_t)},
+        {"workspace", args->workspace, 1},
     };
     visatb_status status = VISATB_OK;
-    for (size_t i = 0; status == VISATB_OK && i < sizeof arrays / sizeof *arrays; ++i)
-        status = cuda_check_pointer(function, arrays[i].name, arrays[i].pointer, ordinal);
+    for (size_t i = 0; status == VISATB_OK && i < sizeof arrays / sizeof *arrays; ++i) {
+        status = cuda_check_alignment(function, arrays[i].name, arrays[i].pointer, arrays[i].alignment);
+        /* The scalars may be the host's (cuda_read_scalars). */
+        if (status == VISATB_OK && arrays[i].pointer != args->denominator &&
+            arrays[i].pointer != args->grad_scale)
+            status = cuda_check_pointer(function, arrays[i].name, arrays[i].pointer, ordinal);
+    }
     return status;
 }
 

@@ -14,7 +14,11 @@ visatb_status cuda_find_device(const char *function, const char *name, const voi
 /* OK for NULL and for memory that the device can reach. */
 visatb_status cuda_check_pointer(const char *function, const char *name, const void *pointer, int ordinal);
 
-/* The same for the arrays of any form of the loss: everything but logits and gradient. */
+/* What is misaligned is a fault on a GPU, after which the process can do nothing more there. */
+visatb_status cuda_check_alignment(const char *function, const char *name, const void *pointer,
+                                   size_t alignment);
+
+/* Both for the arrays of any form of the loss: everything but logits and gradient. */
 visatb_status cuda_check_rows(const char *function, const visatb_vitw_loss_args *args, int ordinal);
 
 /* The denominator and the grad_scale of a call, with their values where the host can read them. */

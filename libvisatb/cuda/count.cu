@@ -3,6 +3,8 @@
 #include "cuda/block_sums.cuh"
 #include "cuda/row_rules.cuh"
 
+enum { ROWS_AHEAD = 4 };
+
 struct count_state {
     double denominators[SUM_WARPS];
     int64_t rows[SUM_WARPS];
@@ -45,10 +47,14 @@ KERNEL(SUM_THREADS, 1) count_rows(const cuda_count count) {
     const row_range range = range_of_thread(count.rows.rows);
     double denominator = 0;
     int64_t valid = 0;
-    for (int64_t row = range.first; row < range.end; ++row) {
-        const row_facts facts = facts_of(count.rows, row);
-        denominator += facts.weight;
-        valid += facts.valid ? 1 : 0;
+    for (int64_t row = range.first; row < range.end; row += ROWS_AHEAD) {
+        row_facts facts[ROWS_AHEAD];
+        facts_of_some<ROWS_AHEAD>(count.rows, row, 1, range.end, facts);
+#pragma unroll
+        for (int i = 0; i < ROWS_AHEAD; ++i) {
+            denominator += facts[i].weight;
+            valid += facts[i].valid ? 1 : 0;
+        }
     }
     denominator = sum_over_block(denominator, state->denominators);
     const int64_t place = sum_before(valid, state->rows);

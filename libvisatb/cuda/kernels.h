@@ -89,9 +89,11 @@ typedef struct cuda_loss_plan {
     int cluster;
     int threads;
     size_t shared_bytes;
+    size_t shared_limit; /* of any plan on the device */
 } cuda_loss_plan;
 
-/* The plan of rows of `vocab` elements of so many bytes. UNSUPPORTED where `wanted` cannot be had. */
+/* The plan of rows of `vocab` elements of so many bytes, on the current device. UNSUPPORTED where `wanted`
+ * cannot be had. */
 visatb_status cuda_plan_loss(const char *function, const cuda_device *device, visatb_cuda_path wanted,
                              int64_t vocab, size_t element_bytes, cuda_loss_plan *plan);
 

@@ -49,6 +49,8 @@ KERNEL(PATH_MOST_THREADS, OPTIONS ? 2 : 3)
 one_read(const cuda_loss loss) {
 #if HOPPER
     run_row<Element, OPTIONS, shared_slice<Element>>(loss);
+#else
+    give_up();
 #endif
 }
 
@@ -59,6 +61,12 @@ template <typename Element, bool OPTIONS> struct one_read_path {
 };
 
 int path_launch_one_read(const cuda_loss *loss, const cuda_loss_plan *plan, void *stream) {
-    const launch_shape shape = {loss->logits_rows, plan->cluster, plan->threads, plan->shared_bytes, stream};
-    return launch_path<one_read_path>(*loss, shape);
+    return launch_path<one_read_path>(*loss, shape_of(*loss, *plan, stream));
+}
+
+int path_one_read_is_built(bool *built) {
+    int capability = 0;
+    const int error = kernel_capability(one_read<bf16_element, false>, &capability);
+    *built = capability >= 90;
+    return error;
 }

@@ -7,7 +7,7 @@
 
 enum {
     RESERVED_BYTES = 1024,  /* of a block's shared memory, by the GPU */
-    BLOCKS_AT_A_TIME = 3,   /* one reads, one computes, one writes */
+    BLOCKS_AT_A_TIME = 3,   /* of a multiprocessor: one reads, one computes, one writes */
     GRANULES_OF_THREAD = 2, /* at least, before there are more threads */
     WARP_THREADS = 32,
 };
@@ -34,25 +34,47 @@ static int blocks_for(int64_t granules, size_t shared_bytes) {
     return 0;
 }
 
-/* Several blocks to a multiprocessor if that can be, else one. */
+/* As many blocks to a multiprocessor as can be, up to BLOCKS_AT_A_TIME. */
 static int cluster_for(const cuda_device *device, int64_t granules) {
     const size_t reserved = RESERVED_BYTES;
-    const size_t third = device->shared_of_multiprocessor / BLOCKS_AT_A_TIME;
-    const size_t shared = third > reserved ? third - reserved : 0;
-    const int cluster = blocks_for(granules, shared);
-    return cluster > 0 ? cluster : blocks_for(granules, device->shared_of_block);
+    int cluster = 0;
+    for (size_t blocks = BLOCKS_AT_A_TIME; cluster == 0 && blocks > 0; --blocks) {
+        const size_t each = device->shared_of_multiprocessor / blocks;
+        const size_t shared = each > reserved ? each - reserved : 0;
+        cluster = blocks_for(granules, shared < device->shared_of_block ? shared : device->shared_of_block);
+    }
+    return cluster;
+}
+
+/* NULL, or why no row can be read once here. */
+static visatb_status why_not_one_read(const char *function, const cuda_device *device, const char **why) {
+    enum { HOPPER = 90 };
+    bool built = false;
+    *why = NULL;
+    if (device->capability < HOPPER) {
+        *why = "it needs compute capability 9.0";
+        return VISATB_OK;
+    }
+    const visatb_status status =
+        runtime_check(function, "cudaFuncGetAttributes", path_one_read_is_built(&built));
+    if (!built)
+        *why = "this library was not built for compute capability 9.0";
+    return status;
 }
 
 visatb_status cuda_plan_loss(const char *function, const cuda_device *device, visatb_cuda_path wanted,
                              int64_t vocab, size_t element_bytes, cuda_loss_plan *plan) {
-    enum { HOPPER = 90 };
     const int64_t granules = most_granules(vocab, element_bytes);
-    const int cluster = device->capability < HOPPER ? 0 : cluster_for(device, granules);
-    if (wanted == VISATB_CUDA_ONE_READ && cluster == 0 && device->capability < HOPPER)
+    const char *why = NULL;
+    const visatb_status status = why_not_one_read(function, device, &why);
+    if (status != VISATB_OK)
+        return status;
+    const int cluster = why != NULL ? 0 : cluster_for(device, granules);
+    if (wanted == VISATB_CUDA_ONE_READ && why != NULL)
         return error_set(VISATB_ERROR_UNSUPPORTED,
                          "%s: cuda_path = VISATB_CUDA_ONE_READ; expected VISATB_CUDA_AUTO or _TWO_READ, "
-                         "because it needs compute capability 9.0 and device %d has %d.%d",
-                         function, device->ordinal, device->capability / 10, device->capability % 10);
+                         "because %s, and device %d has %d.%d",
+                         function, why, device->ordinal, device->capability / 10, device->capability % 10);
     if (wanted == VISATB_CUDA_ONE_READ && cluster == 0)
         return error_set(VISATB_ERROR_UNSUPPORTED,
                          "%s: cuda_path = VISATB_CUDA_ONE_READ; expected VISATB_CUDA_AUTO or _TWO_READ, "
@@ -74,6 +96,7 @@ visatb_status cuda_plan_loss(const char *function, const cuda_device *device, vi
         .cluster = cluster,
         .threads = threads_for(share),
         .shared_bytes = PATH_STATE_BYTES + (size_t)share * PATH_GRANULE,
+        .shared_limit = device->shared_of_block,
     };
     return VISATB_OK;
 }

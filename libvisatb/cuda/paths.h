@@ -15,6 +15,10 @@ enum {
     PATH_MOST_CLUSTER = 8,   /* blocks; more are not portable */
 };
 
+/* Whether the one that this device would run is more than a shell: the library may have been built for older
+ * ones only. A cudaError_t. */
+int path_one_read_is_built(bool *built);
+
 int path_launch_one_read(const cuda_loss *loss, const cuda_loss_plan *plan, void *stream);
 int path_launch_two_read(const cuda_loss *loss, const cuda_loss_plan *plan, void *stream);
 

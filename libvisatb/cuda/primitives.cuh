@@ -15,6 +15,7 @@ struct launch_shape {
     int threads;         /* of a block, a multiple of WARP */
     size_t shared_bytes; /* of a block */
     void *stream;
+    size_t shared_limit = 0; /* beyond 48 KB: the most that any launch of the kernel here may ask for */
 };
 
 /* What loads and stores of 16 bytes move; its address is a multiple of 16. */
@@ -228,21 +229,44 @@ DEVICE float float_of_bits(uint32_t bits) {
     return __uint_as_float(bits);
 }
 
+/* Ends the kernel, and every later call with an error. For code that must never be reached. */
+DEVICE void give_up() {
+    __trap();
+}
+
 /* --- the launch --------------------------------------------------------------------------------------- */
+
+/* The compute capability that the kernel which this device would run was compiled for, 90 for 9.0; a
+ * cudaError_t. */
+template <typename Arguments> static int kernel_capability(void (*kernel)(Arguments), int *capability) {
+    cudaFuncAttributes attributes = {};
+    const cudaError_t error = cudaFuncGetAttributes(&attributes, kernel);
+    *capability = attributes.ptxVersion;
+    return error;
+}
+
+/* A block gets more than 48 KB only where that was allowed before, for the kernel and not for the launch: so
+ * it is allowed once, and as much as any thread's launch may need. */
+template <typename Arguments>
+static int allow_shared_memory(void (*kernel)(Arguments), const launch_shape &shape) {
+    enum { ALWAYS_ALLOWED = 48 * 1024 };
+    cudaFuncAttributes attributes = {};
+    if (shape.shared_bytes <= ALWAYS_ALLOWED)
+        return cudaSuccess;
+    const cudaError_t error = cudaFuncGetAttributes(&attributes, kernel);
+    if (error != cudaSuccess || attributes.maxDynamicSharedSizeBytes >= (int)shape.shared_bytes)
+        return error;
+    return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shape.shared_limit);
+}
 
 /* Puts the kernel into the stream; a cudaError_t. */
 template <typename Arguments>
 static int launch(void (*kernel)(Arguments), const launch_shape &shape, const Arguments &arguments) {
     if (shape.clusters == 0)
         return cudaSuccess;
-    enum { ALWAYS_ALLOWED = 48 * 1024 };
-    if (shape.shared_bytes > ALWAYS_ALLOWED) {
-        const cudaError_t error =
-            cudaFuncSetAttribute(reinterpret_cast<const void *>(kernel),
-                                 cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shape.shared_bytes);
-        if (error != cudaSuccess)
-            return error;
-    }
+    const int error = allow_shared_memory(kernel, shape);
+    if (error != cudaSuccess)
+        return error;
     cudaLaunchAttribute cluster = {};
     cluster.id = cudaLaunchAttributeClusterDimension;
     cluster.val.clusterDim.x = (unsigned)shape.cluster;

@@ -4,7 +4,7 @@
  *
  *   1. each thread adds up exponentials (softmax.cuh), the threads of a warp their sums, the warps of a block
  *      theirs, and the blocks of a cluster theirs: always in the same order
- *   2. the first warp of every block finds the terms of the gradient, each for its own block
+ *   2. the first thread of every block finds the terms of the gradient, each for its own block
  *   3. the gradient is formed from the logits once more and rounded once */
 #ifndef VISATB_CUDA_ROW_KERNEL_CUH
 #define VISATB_CUDA_ROW_KERNEL_CUH
@@ -151,7 +151,7 @@ DEVICE row_gradient gradient_of(const cuda_loss &loss, const row_facts &facts, c
     gradient.uniform = terms.uniform;
     gradient.target = terms.target * softmax.target_slope;
     const double largest = fabs(gradient.factor) + fabs(gradient.uniform);
-    gradient.wide = !(fabs(gradient.factor) >= FLT_MIN && largest <= FLT_MAX);
+    gradient.wide = largest > 0 && !(fabs(gradient.factor) >= FLT_MIN && largest <= FLT_MAX);
     return gradient;
 }
 
@@ -335,6 +335,17 @@ template <typename Element, bool OPTIONS, typename Slice> DEVICE void run_row(co
         const float_terms terms = {(float)gradient.factor, (float)gradient.uniform, (float)gradient.target};
         form_gradient<Element, OPTIONS>(slice, share, to, label, terms, from, cap);
     }
+}
+
+inline launch_shape shape_of(const cuda_loss &loss, const cuda_loss_plan &plan, void *stream) {
+    launch_shape shape = {};
+    shape.clusters = loss.logits_rows;
+    shape.cluster = plan.cluster;
+    shape.threads = plan.threads;
+    shape.shared_bytes = plan.shared_bytes;
+    shape.shared_limit = plan.shared_limit;
+    shape.stream = stream;
+    return shape;
 }
 
 /* The launch of Path<Element, OPTIONS>::kernel, for the types and options of a call. */

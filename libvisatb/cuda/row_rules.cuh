@@ -24,12 +24,11 @@ struct row_facts {
     bool valid; /* its label is not ignore_index */
 };
 
-DEVICE row_facts facts_of(const cuda_rows &rows, int64_t row) {
+/* Of a row with this label and task id. */
+DEVICE row_facts judge(const cuda_rows &rows, int64_t row, int64_t label, int32_t task) {
     row_facts facts;
     facts.row = row;
-    facts.label = rows.labels[row];
-    /* At once, and not when the label turns out to be valid: the two loads are under way together. */
-    const int32_t task = rows.task_ids[row];
+    facts.label = label;
     facts.weight = 0;
     facts.code = VISATB_REPORT_OK;
     facts.valid = facts.label != rows.ignore_index;
@@ -49,6 +48,32 @@ DEVICE row_facts facts_of(const cuda_rows &rows, int64_t row) {
     else
         facts.code = VISATB_REPORT_TASK_WEIGHT;
     return facts;
+}
+
+/* The task id is read at once, and not when the label turns out to be valid: so both are under way together.
+ */
+DEVICE row_facts facts_of(const cuda_rows &rows, int64_t row) {
+    const int64_t label = rows.labels[row];
+    const int32_t task = rows.task_ids[row];
+    return judge(rows, row, label, task);
+}
+
+/* The facts of COUNT rows, `step` apart, as far as they are before `end`: all reads are under way before one
+ * is waited for. */
+template <int COUNT>
+DEVICE void facts_of_some(const cuda_rows &rows, int64_t first, int64_t step, int64_t end,
+                          row_facts (&facts)[COUNT]) {
+    int64_t labels[COUNT];
+    int32_t tasks[COUNT];
+#pragma unroll
+    for (int i = 0; i < COUNT; ++i) {
+        const bool is_there = first + i * step < end;
+        labels[i] = is_there ? rows.labels[first + i * step] : rows.ignore_index;
+        tasks[i] = is_there ? rows.task_ids[first + i * step] : 0;
+    }
+#pragma unroll
+    for (int i = 0; i < COUNT; ++i)
+        facts[i] = judge(rows, first + i * step, labels[i], tasks[i]);
 }
 
 /* A row that no row of the call stands behind. */

@@ -27,11 +27,13 @@ static visatb_status device_error(const char *function, const char *what, cudaEr
 
 enum { MOST_OF_FAULT = 256 };
 
-/* Why there is no GPU to work with. */
-static void explain(cudaError_t error, char *fault) {
+/* Why there is no GPU to work with (UNSUPPORTED), or how one failed (DEVICE). */
+static visatb_status explain(cudaError_t error, char *fault) {
     int driver = 0;
     (void)cudaDriverGetVersion(&driver);
     (void)cudaGetLastError();
+    (void)snprintf(fault, MOST_OF_FAULT, "the GPU failed: %s (%s)", cudaGetErrorString(error),
+                   cudaGetErrorName(error));
     if (driver == 0)
         (void)snprintf(fault, MOST_OF_FAULT, "no GPU: the NVIDIA driver is not installed");
     else if (error == cudaErrorInsufficientDriver)
@@ -40,12 +42,17 @@ static void explain(cudaError_t error, char *fault) {
             "the NVIDIA driver is too old: it supports CUDA %d.%d, and this library was built with "
             "CUDA %d.%d",
             thousands(driver), tens(driver), thousands(CUDART_VERSION), tens(CUDART_VERSION));
-    else
+    else if (error == cudaErrorNoDevice || error == cudaErrorStubLibrary ||
+             error == cudaErrorSystemDriverMismatch || error == cudaErrorCompatNotSupportedOnDevice ||
+             error == cudaErrorSystemNotReady)
         (void)snprintf(fault, MOST_OF_FAULT, "no GPU: %s", cudaGetErrorString(error));
+    else
+        return VISATB_ERROR_DEVICE;
+    return VISATB_ERROR_UNSUPPORTED;
 }
 
-/* False, and why, where the current device cannot be used. */
-static bool find_device(cuda_device *device, char *fault) {
+/* OK, or with the reason UNSUPPORTED where the current device cannot be used, DEVICE where it failed. */
+static visatb_status find_device(cuda_device *device, char *fault) {
     int ordinal = 0;
     int values[5] = {0};
     static const enum cudaDeviceAttr attributes[] = {
@@ -58,10 +65,8 @@ static bool find_device(cuda_device *device, char *fault) {
     cudaError_t error = cudaGetDevice(&ordinal);
     for (size_t i = 0; error == cudaSuccess && i < sizeof attributes / sizeof *attributes; ++i)
         error = cudaDeviceGetAttribute(&values[i], attributes[i], ordinal);
-    if (error != cudaSuccess) {
-        explain(error, fault);
-        return false;
-    }
+    if (error != cudaSuccess)
+        return explain(error, fault);
     *device = (cuda_device){
         .ordinal = ordinal,
         .capability = values[0] * PER_MAJOR + values[1],
@@ -70,24 +75,28 @@ static bool find_device(cuda_device *device, char *fault) {
         .shared_of_multiprocessor = (size_t)values[4],
     };
     if (device->capability >= LEAST_CAPABILITY)
-        return true;
+        return VISATB_OK;
     (void)snprintf(fault, MOST_OF_FAULT, "device %d has compute capability %d.%d; expected 8.0 or higher",
                    ordinal, values[0], values[1]);
-    return false;
+    return VISATB_ERROR_UNSUPPORTED;
 }
 
 visatb_status runtime_device(const char *function, cuda_device *device) {
     char fault[MOST_OF_FAULT];
-    if (find_device(device, fault))
+    const visatb_status status = find_device(device, fault);
+    if (status == VISATB_OK)
         return VISATB_OK;
-    return error_set(VISATB_ERROR_UNSUPPORTED, "%s: %s", function, fault);
+    return error_set(status, "%s: %s", function, fault);
 }
 
 visatb_status runtime_place(const char *function, const void *pointer, cuda_place *place, int *ordinal) {
     struct cudaPointerAttributes attributes = {.type = cudaMemoryTypeUnregistered};
+    char fault[MOST_OF_FAULT];
     const cudaError_t error = cudaPointerGetAttributes(&attributes, pointer);
-    if (error != cudaSuccess)
-        return device_error(function, "cudaPointerGetAttributes", error);
+    if (error != cudaSuccess) {
+        const visatb_status status = explain(error, fault);
+        return error_set(status, "%s: %s", function, fault);
+    }
     *ordinal = attributes.device;
     *place = attributes.type == cudaMemoryTypeUnregistered ? CUDA_PLACE_HOST
              : attributes.type == cudaMemoryTypeHost       ? CUDA_PLACE_PINNED
@@ -124,7 +133,7 @@ static void describe(void) {
     const int built_major = thousands(CUDART_VERSION);
     const int built_minor = tens(CUDART_VERSION);
     char fault[MOST_OF_FAULT];
-    if (!find_device(&device, fault)) {
+    if (find_device(&device, fault) != VISATB_OK) {
         (void)snprintf(description, sizeof description, "%d.%d; cannot be used here: %s", built_major,
                        built_minor, fault);
         return;

@@ -30,7 +30,7 @@ typedef enum cuda_place {
  * Errors: UNSUPPORTED (no GPU, no driver, one too old for this build, a GPU before 8.0), DEVICE. */
 visatb_status runtime_device(const char *function, cuda_device *device);
 
-/* Where `pointer` points to, and to which device's memory. */
+/* Where `pointer` points to, and to which device's memory. Errors: as runtime_device, but for old GPUs. */
 visatb_status runtime_place(const char *function, const void *pointer, cuda_place *place, int *ordinal);
 
 /* Makes a device current and tells which one was. */

@@ -23,11 +23,12 @@ static visatb_status check(const cuda_scale *scale) {
     if (scale->count < 0 || scale->count > PTRDIFF_MAX / (int64_t)element)
         return ARGUMENT_ERROR("count = %" PRId64 "; expected a value in [0, %" PRId64 "]", scale->count,
                               (int64_t)(PTRDIFF_MAX / (int64_t)element));
-    if ((uintptr_t)scale->gradient % element != 0)
-        return ARGUMENT_ERROR("gradient = 0x%" PRIxPTR
-                              "; expected a multiple of %zu, the bytes of an element",
-                              (uintptr_t)scale->gradient, element);
-    return VISATB_OK;
+    visatb_status status = cuda_check_alignment(function, "gradient", scale->gradient, element);
+    if (status == VISATB_OK)
+        status = cuda_check_alignment(function, "factor", scale->factor, sizeof *scale->factor);
+    if (status == VISATB_OK)
+        status = cuda_check_alignment(function, "expected", scale->expected, sizeof *scale->expected);
+    return status;
 }
 
 static visatb_status check_places(const cuda_scale *scale, int ordinal) {

@@ -3,6 +3,8 @@
 #include "cuda/block_sums.cuh"
 #include "cuda/row_rules.cuh"
 
+enum { ROWS_AHEAD = 4 };
+
 struct sums_state {
     double values[SUM_WARPS];
     int64_t rows[SUM_WARPS];
@@ -43,27 +45,50 @@ DEVICE void write_totals(const cuda_sums &sums, double numerator, double denomin
         *sums.report = report;
 }
 
+/* What a thread has seen. */
+struct loss_sums {
+    double numerator;
+    int64_t least;     /* finding */
+    int64_t undivided; /* rows whose weight no denominator divides */
+};
+
+DEVICE void add_row(loss_sums *sums, const row_facts &facts, const cuda_outcome &outcome,
+                    bool divides_weights) {
+    int code = outcome.code;
+    sums->numerator += outcome.loss;
+    if (facts.weight > 0 && !divides_weights) {
+        ++sums->undivided;
+        if (code == VISATB_REPORT_OK)
+            code = VISATB_REPORT_DENOMINATOR;
+    }
+    if (code != VISATB_REPORT_OK && sums->least == INT64_MAX)
+        sums->least = finding(facts.row, code);
+}
+
 DEVICE void sum_loss(const cuda_sums &sums, sums_state *state) {
     const double denominator = denominator_of(sums.denominator, sums.step);
     const bool sound = !sums.divides || is_denominator(denominator);
     const bool divides_weights = !sums.divides || (sound && denominator > 0);
-    double numerator = 0;
-    int64_t least = INT64_MAX;
-    for (int64_t row = thread_index(); row < sums.rows.rows; row += thread_count()) {
-        const row_facts facts = facts_of(sums.rows, row);
-        if (!facts.valid)
-            continue;
-        const cuda_outcome outcome = sums.outcomes[row];
-        numerator += outcome.loss;
-        int code = outcome.code;
-        if (code == VISATB_REPORT_OK && facts.weight > 0 && !divides_weights)
-            code = VISATB_REPORT_DENOMINATOR;
-        if (code != VISATB_REPORT_OK && least == INT64_MAX)
-            least = finding(row, code);
+    loss_sums mine;
+    mine.numerator = 0;
+    mine.least = INT64_MAX;
+    mine.undivided = 0;
+    const int64_t step = thread_count();
+    for (int64_t row = thread_index(); row < sums.rows.rows; row += ROWS_AHEAD * step) {
+        row_facts facts[ROWS_AHEAD];
+        cuda_outcome outcomes[ROWS_AHEAD];
+        facts_of_some<ROWS_AHEAD>(sums.rows, row, step, sums.rows.rows, facts);
+#pragma unroll
+        for (int i = 0; i < ROWS_AHEAD; ++i)
+            outcomes[i] = facts[i].valid ? sums.outcomes[facts[i].row] : spoiled_outcome(VISATB_REPORT_OK);
+#pragma unroll
+        for (int i = 0; i < ROWS_AHEAD; ++i)
+            if (facts[i].valid)
+                add_row(&mine, facts[i], outcomes[i], divides_weights);
     }
-    numerator = sum_over_block(numerator, state->values);
-    const visatb_report report = report_of(least_of_block(least, state->rows));
-    const bool divisible = sound && report.code != VISATB_REPORT_DENOMINATOR;
+    const double numerator = sum_over_block(mine.numerator, state->values);
+    const bool divisible = sound && sum_over_block(mine.undivided, state->rows) == 0;
+    const visatb_report report = report_of(least_of_block(mine.least, state->rows));
     if (thread_index() == 0)
         write_totals(sums, numerator, denominator, divisible, report);
 }

@@ -33,6 +33,5 @@ template <typename Element, bool OPTIONS> struct two_read_path {
 };
 
 int path_launch_two_read(const cuda_loss *loss, const cuda_loss_plan *plan, void *stream) {
-    const launch_shape shape = {loss->logits_rows, plan->cluster, plan->threads, plan->shared_bytes, stream};
-    return launch_path<two_read_path>(*loss, shape);
+    return launch_path<two_read_path>(*loss, shape_of(*loss, *plan, stream));
 }

@@ -57,7 +57,8 @@ static visatb_status prepare(const visatb_vitw_loss_args *args, int ordinal, cud
     cuda_step *const step = (cuda_step *)(void *)(start + layout.step);
     cuda_outcome *const outcomes = (cuda_outcome *)(void *)(start + layout.outcomes);
     const cuda_rows rows = cuda_rows_of(args);
-    const bool computes = args->denominator == NULL;
+    const bool divides = args->reduction == VISATB_REDUCTION_MEAN;
+    const bool computes = args->denominator == NULL && (divides || args->denominator_out != NULL);
     cuda_scalar denominator;
     cuda_scalar grad_scale;
     const visatb_status status = cuda_read_scalars(function, args, ordinal, &denominator, &grad_scale);
@@ -73,7 +74,7 @@ static visatb_status prepare(const visatb_vitw_loss_args *args, int ordinal, cud
         .gradient = args->gradient,
         .gradient_stride = args->gradient_stride,
         .denominator = denominator,
-        .divides = args->reduction == VISATB_REDUCTION_MEAN,
+        .divides = divides,
         .grad_scale = grad_scale,
         .label_smoothing = args->label_smoothing,
         .softcap = args->softcap,
@@ -85,7 +86,7 @@ static visatb_status prepare(const visatb_vitw_loss_args *args, int ordinal, cud
         .rows = rows,
         .outcomes = outcomes,
         .denominator = denominator,
-        .divides = call->loss.divides,
+        .divides = divides,
         .step = call->loss.step,
         .loss = args->loss,
         .numerator = args->numerator,

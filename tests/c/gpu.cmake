@@ -90,3 +90,11 @@ if(VISATB_CUDA_ORIGIN)
   # 77: there is no GPU.
   set_tests_properties(test_cuda_linear_on_device PROPERTIES SKIP_RETURN_CODE 77 LABELS gpu)
 endif()
+
+# The same as a shared library, for tests/python/test_pretended_gpu.py, which makes it.
+add_library(visatb_pretended_gpu SHARED EXCLUDE_FROM_ALL $<TARGET_OBJECTS:visatb_fibres>)
+target_link_libraries(visatb_pretended_gpu PRIVATE
+  visatb_core visatb_fibres_harness visatb_options Threads::Threads ${CMAKE_DL_LIBS} m)
+set_target_properties(visatb_pretended_gpu PROPERTIES LINKER_LANGUAGE CXX)
+target_link_options(visatb_pretended_gpu PRIVATE
+  "LINKER:--version-script=${PROJECT_SOURCE_DIR}/libvisatb/exports.map" LINKER:--no-undefined-version)

@@ -13,6 +13,9 @@ static size_t shared_for_clusters(const visatb_vitw_loss_args *args) {
     return STATE + (granules + MOST_BLOCKS - 1) / MOST_BLOCKS * GRANULE;
 }
 
+/* What a GPU keeps of a multiprocessor's for each block. */
+enum { RESERVED = 1024 };
+
 bool cpu_path_runs(visatb_cpu_path path) {
     return path != VISATB_CPU_PORTABLE;
 }
@@ -33,7 +36,7 @@ visatb_status on_gpu_vitw_loss(const visatb_vitw_loss_args *args) {
     there.cpu_path = VISATB_CPU_AUTO;
     there.cuda_path = (int)args->cpu_path == ON_GPU_TWO_READ ? VISATB_CUDA_TWO_READ : VISATB_CUDA_ONE_READ;
     if ((int)args->cpu_path == ON_GPU_CLUSTERS)
-        fibres_set_device(90, shared_for_clusters(args), shared_for_clusters(args));
+        fibres_set_device(90, shared_for_clusters(args), shared_for_clusters(args) + RESERVED);
     const visatb_status status = on_gpu_run(&there);
     fibres_set_device(90, 232448, 233472);
     return status;

@@ -37,6 +37,7 @@ static void refuse(call *c, const char *message) {
 
 static int forget(void **state) {
     (void)state;
+    fibres_set_build(90);
     fibres_set_device(90, 232448, 233472);
     fibres_fail_launch(0);
     fibres_forget_memory();
@@ -98,11 +99,16 @@ static void path_is_one_that_the_gpu_has_room_for(void **state) {
     fibres_set_device(86, 101376, 102400);
     refuse_as(&c, VISATB_ERROR_UNSUPPORTED,
               "visatb_vitw_loss: cuda_path = VISATB_CUDA_ONE_READ; expected VISATB_CUDA_AUTO or _TWO_READ, "
-              "because it needs compute capability 9.0 and device 0 has 8.6");
+              "because it needs compute capability 9.0, and device 0 has 8.6");
+    fibres_set_device(90, 232448, 233472);
+    fibres_set_build(80);
+    refuse_as(&c, VISATB_ERROR_UNSUPPORTED,
+              "visatb_vitw_loss: cuda_path = VISATB_CUDA_ONE_READ; expected VISATB_CUDA_AUTO or _TWO_READ, "
+              "because this library was not built for compute capability 9.0, and device 0 has 9.0");
+    fibres_set_build(90);
 
     visatb_vitw_loss_args args = VISATB_VITW_LOSS_ARGS_INIT;
     visatb_loss_plan plan = VISATB_LOSS_PLAN_INIT;
-    fibres_set_device(90, 232448, 233472);
     args.rows = args.tasks = 1;
     args.vocab = 1000000;
     args.dtype = VISATB_DTYPE_BFLOAT16;
@@ -165,13 +171,15 @@ static void arrays_are_of_one_device(void **state) {
     call c;
     make_for_gpu(&c);
     fibres_memory_of_device(c.labels, sizeof c.labels, 1);
-    refuse(&c, "visatb_vitw_loss: labels is in memory of device 1; expected that of device 0, where loss is");
+    refuse(&c,
+           "visatb_vitw_loss: labels is in memory of device 1; expected that of device 0, where the others "
+           "are");
     c.args.denominator = &c.denominator;
     fibres_forget_memory();
     fibres_memory_of_device(&c.denominator, sizeof c.denominator, 1);
     refuse(&c,
-           "visatb_vitw_loss: denominator is in memory of device 1; expected that of device 0, where loss "
-           "is");
+           "visatb_vitw_loss: denominator is in memory of device 1; expected that of device 0, where the "
+           "others are");
 }
 
 static void pinned_memory_is_as_good_as_the_devices(void **state) {
@@ -182,6 +190,19 @@ static void pinned_memory_is_as_good_as_the_devices(void **state) {
     fibres_pinned_memory(&c.report, sizeof c.report);
     assert_int_equal(visatb_vitw_loss(&c.args), VISATB_OK);
     assert_true(c.loss > 0 && c.report.code == VISATB_REPORT_OK);
+}
+
+/* A fault on a GPU, after which the process can do nothing more there. */
+static void arrays_are_aligned_to_their_elements(void **state) {
+    (void)state;
+    call c;
+    make_for_gpu(&c);
+    c.args.task_nll = (double *)(void *)((unsigned char *)c.task_nll + 4);
+    char message[160];
+    (void)snprintf(message, sizeof message,
+                   "visatb_vitw_loss: task_nll = %p; expected a multiple of 8, the bytes of an element",
+                   (void *)c.args.task_nll);
+    refuse(&c, message);
 }
 
 static void workspace_is_as_large_as_planned(void **state) {
@@ -306,6 +327,7 @@ int main(void) {
         cmocka_unit_test_teardown(arrays_are_where_the_gpu_can_reach_them, forget),
         cmocka_unit_test_teardown(arrays_are_of_one_device, forget),
         cmocka_unit_test_teardown(pinned_memory_is_as_good_as_the_devices, forget),
+        cmocka_unit_test(arrays_are_aligned_to_their_elements),
         cmocka_unit_test(workspace_is_as_large_as_planned),
         cmocka_unit_test(plan_needs_somewhere_to_go),
         cmocka_unit_test_teardown(scalars_of_the_host_are_checked, forget),

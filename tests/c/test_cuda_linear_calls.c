@@ -262,7 +262,7 @@ static void arrays_and_context_are_of_one_device(void **state) {
         end(&p);
         skip();
     }
-    refuse(&p, "weight is in memory of device 1; expected that of device 0, where loss is");
+    refuse(&p, "weight is in memory of device 1; expected that of device 0, where the others are");
     begin(&p, VISATB_DTYPE_FLOAT32);
     (void)device_pretend_other(p.args.loss, 1);
     refuse(&p, "context is of device 0; expected one of device 1, where loss is");

@@ -26,6 +26,7 @@ static double ordinary(const problem *p, int64_t row, int64_t i) {
 static int forget_settings(void **state) {
     (void)state;
     fibres_set_device(90, 232448, 233472);
+    fibres_set_build(90);
     fibres_set_order(FIBRES_FORWARD, 0);
     fibres_fail_launch(0);
     device_free_all_on_host();
@@ -48,7 +49,7 @@ static visatb_loss_plan plan_of(visatb_dtype dtype, int64_t vocab, visatb_cuda_p
     return plan;
 }
 
-/* Three blocks to a multiprocessor, as far as a cluster of 8 can make them small enough; then one. */
+/* As few blocks as let three of them share a multiprocessor; then two, then one. */
 static void rows_are_read_once_up_to_the_memory_of_eight_multiprocessors(void **state) {
     (void)state;
     static const struct {
@@ -63,8 +64,10 @@ static void rows_are_read_once_up_to_the_memory_of_eight_multiprocessors(void **
         {VISATB_DTYPE_BFLOAT16, 128256, VISATB_CUDA_ONE_READ, 4},
         {VISATB_DTYPE_BFLOAT16, 152064, VISATB_CUDA_ONE_READ, 4},
         {VISATB_DTYPE_BFLOAT16, 262144, VISATB_CUDA_ONE_READ, 8},
-        {VISATB_DTYPE_BFLOAT16, 900000, VISATB_CUDA_ONE_READ, 8},
-        {VISATB_DTYPE_BFLOAT16, 1000000, VISATB_CUDA_TWO_READ, 1},
+        {VISATB_DTYPE_BFLOAT16, 304632, VISATB_CUDA_ONE_READ, 8}, /* three blocks to a multiprocessor */
+        {VISATB_DTYPE_BFLOAT16, 304633, VISATB_CUDA_ONE_READ, 8}, /* two */
+        {VISATB_DTYPE_BFLOAT16, 927224, VISATB_CUDA_ONE_READ, 8}, /* one */
+        {VISATB_DTYPE_BFLOAT16, 927225, VISATB_CUDA_TWO_READ, 1},
         {VISATB_DTYPE_FLOAT32, 32000, VISATB_CUDA_ONE_READ, 2},
         {VISATB_DTYPE_FLOAT32, 152064, VISATB_CUDA_ONE_READ, 8},
         {VISATB_DTYPE_FLOAT32, 500000, VISATB_CUDA_TWO_READ, 1},
@@ -83,6 +86,12 @@ static void rows_are_read_once_up_to_the_memory_of_eight_multiprocessors(void **
 static void older_gpus_read_twice(void **state) {
     (void)state;
     fibres_set_device(80, 166912, 167936);
+    assert_int_equal(plan_of(VISATB_DTYPE_BFLOAT16, 100, VISATB_CUDA_AUTO).cuda_path, VISATB_CUDA_TWO_READ);
+}
+
+static void library_that_was_built_for_older_gpus_reads_twice(void **state) {
+    (void)state;
+    fibres_set_build(80);
     assert_int_equal(plan_of(VISATB_DTYPE_BFLOAT16, 100, VISATB_CUDA_AUTO).cuda_path, VISATB_CUDA_TWO_READ);
 }
 
@@ -142,7 +151,7 @@ static void order_of_threads_changes_no_bit(void **state) {
         const size_t bytes = p.gradient_bytes;
         unsigned char *first = malloc(bytes);
         assert_non_null(first);
-        fibres_set_device(90, 2048, 2048); /* a row takes all 8 blocks of a cluster */
+        fibres_set_device(90, 2048, 3072); /* a row takes all 8 blocks of a cluster */
         run_on_gpu(&p, paths[path]);
         memcpy(first, p.gradient_memory, bytes);
         const double loss = p.loss;
@@ -325,6 +334,22 @@ static void bad_denominator_on_the_device_is_reported_and_spoils_what_it_divides
     }
 }
 
+/* The report tells of the lowest row, but no loss comes of the others. */
+static void bad_denominator_spoils_the_loss_whatever_else_is_reported(void **state) {
+    (void)state;
+    call c;
+    make(&c);
+    c.weights[0] = 0;
+    c.logits[0][0] = NAN;
+    const scalars there = scalars_on_device(0, 1);
+    c.args.denominator = there.denominator;
+    assert_int_equal(on_gpu_run(&c.args), VISATB_OK);
+    free_scalars(there);
+    assert_report(&c, VISATB_REPORT_LOGITS, 0);
+    assert_true(isnan(c.loss));
+    assert_nan_gradient(&c, 1);
+}
+
 static void denominator_of_zero_will_do_where_no_row_has_a_weight(void **state) {
     (void)state;
     call c;
@@ -392,6 +417,19 @@ static void scale(visatb_dtype dtype, void *host, int64_t count, float factor, c
     free_scalars(other);
 }
 
+static void grad_scale_of_zero_makes_gradients_zero(void **state) {
+    (void)state;
+    call c;
+    make(&c);
+    const scalars there = scalars_on_device(1, 0);
+    c.args.grad_scale = there.grad_scale;
+    assert_int_equal(on_gpu_run(&c.args), VISATB_OK);
+    free_scalars(there);
+    for (int row = 0; row < ROWS; ++row)
+        for (int i = 0; i < VOCAB; ++i)
+            assert_true(c.gradient[row][i] == 0);
+}
+
 static void gradient_is_scaled_by_the_factor_over_the_expected_one(void **state) {
     (void)state;
     enum { COUNT = 1003 };
@@ -426,6 +464,7 @@ int main(void) {
         cmocka_unit_test_teardown(rows_are_read_once_up_to_the_memory_of_eight_multiprocessors,
                                   forget_settings),
         cmocka_unit_test_teardown(older_gpus_read_twice, forget_settings),
+        cmocka_unit_test_teardown(library_that_was_built_for_older_gpus_reads_twice, forget_settings),
         cmocka_unit_test(wide_rows_follow_the_formula_whatever_their_width),
         cmocka_unit_test(any_number_of_rows_follows_the_formula),
         cmocka_unit_test_teardown(order_of_threads_changes_no_bit, forget_settings),
@@ -437,9 +476,11 @@ int main(void) {
         cmocka_unit_test(task_beside_an_ignored_label_is_not_looked_at),
         cmocka_unit_test_teardown(scalars_may_be_the_hosts_or_the_devices, forget_settings),
         cmocka_unit_test(bad_denominator_on_the_device_is_reported_and_spoils_what_it_divides),
+        cmocka_unit_test(bad_denominator_spoils_the_loss_whatever_else_is_reported),
         cmocka_unit_test(denominator_of_zero_will_do_where_no_row_has_a_weight),
         cmocka_unit_test(bad_denominator_without_weights_is_reported_too),
         cmocka_unit_test(grad_scale_that_is_not_finite_makes_gradients_nan),
+        cmocka_unit_test(grad_scale_of_zero_makes_gradients_zero),
         cmocka_unit_test(gradient_is_scaled_by_the_factor_over_the_expected_one),
         cmocka_unit_test(gradient_without_elements_is_fine),
     };

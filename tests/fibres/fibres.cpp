@@ -269,6 +269,8 @@ static void run_cluster(grid &g) {
     context_go(&own_stack, g.now->stack);
 }
 
+enum : size_t { ALWAYS_ALLOWED = 48 * 1024 };
+
 /* As a GPU refuses them: cudaErrorNoDevice, cudaErrorInvalidConfiguration. */
 static int check_shape(const launch_shape &shape, const fibres_settings &settings) {
     if (settings.capability == 0)
@@ -280,7 +282,10 @@ static int check_shape(const launch_shape &shape, const fibres_settings &setting
         shape.threads > 0 && shape.threads <= MOST_BLOCK_THREADS && shape.threads % WARP == 0;
     const bool good_blocks =
         good_cluster && shape.clusters > 0 && shape.clusters <= INT32_MAX / shape.cluster;
-    return good_blocks && good_threads && shape.shared_bytes <= settings.shared_of_block ? 0 : 9;
+    const bool good_memory =
+        shape.shared_bytes <= settings.shared_of_block &&
+        (shape.shared_bytes <= ALWAYS_ALLOWED || shape.shared_bytes <= shape.shared_limit);
+    return good_blocks && good_threads && good_memory ? 0 : 9;
 }
 
 static grid make_grid(const launch_shape &shape, const fibres_settings &settings) {

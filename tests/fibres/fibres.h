@@ -17,6 +17,7 @@
 #ifndef VISATB_TESTS_FIBRES_H
 #define VISATB_TESTS_FIBRES_H
 
+#include "fibres_control.h"
 #include "fibres_numbers.h"
 
 #include <cstddef>
@@ -108,6 +109,17 @@ template <typename Arguments> struct kernel_call {
 };
 
 } // namespace fibres
+
+/* What is never reached. */
+inline void give_up() {
+    fibres::fail("give_up: code that must never run");
+}
+
+/* As the library is said to have been built (fibres_control.h). */
+template <typename Arguments> static int kernel_capability(void (*)(Arguments), int *capability) {
+    *capability = fibres_current_settings()->built_for;
+    return 0;
+}
 
 template <typename Arguments>
 static int launch(void (*kernel)(Arguments), const launch_shape &shape, const Arguments &arguments) {

@@ -19,6 +19,9 @@ void fibres_set_order(int order, unsigned seed);
  * 90, 232448, 233472. */
 void fibres_set_device(int capability, size_t shared_of_block, size_t shared_of_multiprocessor);
 
+/* The compute capability that the kernels are said to have been compiled for. Before: 90. */
+void fibres_set_build(int capability);
+
 /* All memory is device 0's but for what is said to be other. At most 64 ranges. */
 void fibres_host_memory(const void *start, size_t bytes);
 void fibres_pinned_memory(const void *start, size_t bytes);
@@ -38,6 +41,7 @@ struct fibres_settings {
     int order;
     unsigned seed;
     int capability;
+    int built_for;
     size_t shared_of_block;
     size_t shared_of_multiprocessor;
 };

@@ -189,6 +189,6 @@ KERNEL(1024, 1) nothing(int) {
 }
 
 int kernel_nothing(int64_t clusters, int cluster, int threads, size_t shared_bytes) {
-    const launch_shape shape = {clusters, cluster, threads, shared_bytes, NULL};
+    const launch_shape shape = {clusters, cluster, threads, shared_bytes, NULL, 232448};
     return launch(nothing, shape, 0);
 }

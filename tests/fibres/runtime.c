@@ -19,7 +19,12 @@ typedef struct memory_range {
 } memory_range;
 
 static struct fibres_settings settings = {
-    .order = FIBRES_FORWARD, .capability = 90, .shared_of_block = 232448, .shared_of_multiprocessor = 233472};
+    .order = FIBRES_FORWARD,
+    .capability = 90,
+    .built_for = 90,
+    .shared_of_block = 232448,
+    .shared_of_multiprocessor = 233472,
+};
 static memory_range ranges[MOST_RANGES];
 static int range_count;
 static _Thread_local int current_device;
@@ -35,6 +40,10 @@ void fibres_set_device(int capability, size_t shared_of_block, size_t shared_of_
     settings.capability = capability;
     settings.shared_of_block = shared_of_block;
     settings.shared_of_multiprocessor = shared_of_multiprocessor;
+}
+
+void fibres_set_build(int capability) {
+    settings.built_for = capability;
 }
 
 static void add_range(const void *start, size_t bytes, cuda_place place, int ordinal) {
