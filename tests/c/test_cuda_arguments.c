@@ -177,9 +177,8 @@ static void arrays_are_of_one_device(void **state) {
     c.args.denominator = &c.denominator;
     fibres_forget_memory();
     fibres_memory_of_device(&c.denominator, sizeof c.denominator, 1);
-    refuse(&c,
-           "visatb_vitw_loss: denominator is in memory of device 1; expected that of device 0, where the "
-           "others are");
+    refuse(&c, "visatb_vitw_loss: denominator is in memory of device 1; expected that of device 0, where the "
+               "others are");
 }
 
 static void pinned_memory_is_as_good_as_the_devices(void **state) {

@@ -10,14 +10,16 @@ import torch
 from torch import Tensor
 
 from visatb import UnsupportedError
-from visatb.torch import vitw_loss_plan
+from visatb.torch import gpu, vitw_loss_plan
 
-GPU = "cuda"
+# The plugin pretended_gpu makes the package take the CPU for a GPU.
+IS_PRETENDED = gpu.is_gpu(torch.device("cpu"))
+GPU = "cpu" if IS_PRETENDED else "cuda"
 
 
 def _why_not() -> str:
     """Why no GPU can be used; "" where one can."""
-    if not torch.cuda.is_available():
+    if not IS_PRETENDED and not torch.cuda.is_available():
         return "PyTorch sees no GPU"
     try:
         vitw_loss_plan(torch.empty(1, 1, device=GPU))
@@ -28,7 +30,10 @@ def _why_not() -> str:
 
 WHY_NOT = _why_not()
 needs_gpu = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
-DEVICES = ["cpu", pytest.param(GPU, marks=needs_gpu)]
+needs_real_gpu = pytest.mark.skipif(
+    bool(WHY_NOT) or IS_PRETENDED, reason=WHY_NOT or "a pretended GPU does not show it"
+)
+DEVICES = [*([] if IS_PRETENDED else ["cpu"]), pytest.param(GPU, marks=needs_gpu)]
 
 
 def on(device: str, batch: Any) -> Any:
@@ -81,3 +86,17 @@ def returns_while_the_gpu_is_busy(step: Callable[[], Any]) -> bool:
     is_busy = not reached.query()
     torch.cuda.synchronize()
     return is_busy
+
+
+def captured(step: Callable[[], Any]) -> tuple[Any, Any]:
+    """(a CUDA graph of the step, what it returned), after calls that open what must be open."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(2):
+            step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        returned = step()
+    return graph, returned

@@ -75,6 +75,11 @@ def formula(
     )
 
 
+NAMES = ("hidden", "weight", "bias")
+# Logits are rounded to their type on a GPU.
+TOLERANCE = {torch.float32: 3e-6, torch.bfloat16: 1e-2, torch.float16: 2e-3}
+
+
 class LinearReference(NamedTuple):
     """What the loss of a linear head must give."""
 
@@ -186,10 +191,19 @@ def assert_close(
     """The loss, and gradients that are `scale` times the expected ones."""
     tolerance = {torch.float64: 1e-13, torch.float32: 3e-6, torch.bfloat16: 4e-3}.get(dtype, 6e-4)
     torch.testing.assert_close(found.loss.double(), expected.loss, rtol=1e-6, atol=1e-12)
-    for name in ("hidden", "weight", "bias"):
+    for name in NAMES:
         gradient = getattr(found, name)
         assert gradient.dtype == dtype
         error = distance(gradient, scale * getattr(expected, name))
+        assert error <= tolerance, f"{name}: {error}"
+
+
+def assert_near(found: LinearReference, expected: LinearReference, scale: float = 1.0) -> None:
+    """As `assert_close`, for logits of the type of the head."""
+    tolerance = TOLERANCE[found.hidden.dtype]
+    torch.testing.assert_close(found.loss.double(), expected.loss, rtol=tolerance, atol=1e-12)
+    for name in NAMES:
+        error = distance(getattr(found, name), scale * getattr(expected, name))
         assert error <= tolerance, f"{name}: {error}"
 
 

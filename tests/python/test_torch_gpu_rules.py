@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections import defaultdict
 from types import SimpleNamespace
@@ -12,6 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch", minversion="2.1", reason="PyTorch 2.1 or newer is needed")
 
+import pretended_gpu  # noqa: E402
 from reference import make_batch, make_linear_batch  # noqa: E402
 from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
 
@@ -110,11 +110,8 @@ def test_no_value_of_a_gpu_is_looked_at_on_the_way_to_the_operators(
 
 def pretend_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """The CPU passes for a GPU, as far as Python can tell."""
-    monkeypatch.setattr(gpu, "is_gpu", lambda device: device.type == "cpu")
-    monkeypatch.setattr(gpu, "made_current", lambda _: contextlib.nullcontext())
-    monkeypatch.setattr(gpu, "stream_of", lambda _: 0)
-    monkeypatch.setattr(gpu, "is_capturing", lambda _: False)
-    monkeypatch.setattr(gpu, "wait_for", lambda _: None)
+    for name, function in pretended_gpu.FUNCTIONS.items():
+        monkeypatch.setattr(gpu, name, function)
 
 
 @pytest.mark.skipif(
