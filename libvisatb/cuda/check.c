@@ -151,3 +151,22 @@ cuda_rows cuda_rows_of(const visatb_vitw_loss_args *args) {
         .ignore_index = args->ignore_index,
     };
 }
+
+cuda_sums cuda_sums_of(const visatb_vitw_loss_args *args, const cuda_scalar *denominator,
+                       const cuda_step *step, const cuda_outcome *outcomes) {
+    return (cuda_sums){
+        .rows = cuda_rows_of(args),
+        .outcomes = outcomes,
+        .denominator = *denominator,
+        .divides = args->reduction == VISATB_REDUCTION_MEAN,
+        .step = step,
+        .loss = args->loss,
+        .numerator = args->numerator,
+        .denominator_out = args->denominator_out,
+        .row_nll = args->row_nll,
+        .row_lse = args->row_lse,
+        .task_nll = args->task_nll,
+        .task_tokens = args->task_tokens,
+        .report = args->report,
+    };
+}

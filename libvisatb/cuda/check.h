@@ -25,7 +25,10 @@ visatb_status cuda_check_rows(const char *function, const visatb_vitw_loss_args 
 visatb_status cuda_read_scalars(const char *function, const visatb_vitw_loss_args *args, int ordinal,
                                 cuda_scalar *denominator, cuda_scalar *grad_scale);
 
-/* The rows of a checked call. */
+/* The rows of a checked call, and the sums over them that it wants. `step` is NULL where the denominator was
+ * given. */
 cuda_rows cuda_rows_of(const visatb_vitw_loss_args *args);
+cuda_sums cuda_sums_of(const visatb_vitw_loss_args *args, const cuda_scalar *denominator,
+                       const cuda_step *step, const cuda_outcome *outcomes);
 
 #endif

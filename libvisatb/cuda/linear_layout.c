@@ -19,26 +19,12 @@ enum {
     ROWS_OF_GRANULE = 8  /* less than that, and columns of 2-byte elements are not aligned to 16 bytes */
 };
 
-static size_t times(size_t a, size_t b) {
-    size_t product = 0;
-    return __builtin_mul_overflow(a, b, &product) ? SIZE_MAX : product;
-}
-
-static size_t plus(size_t a, size_t b) {
-    size_t sum = 0;
-    return __builtin_add_overflow(a, b, &sum) ? SIZE_MAX : sum;
-}
-
 static int64_t rounded_up(int64_t count, int64_t unit) {
     return (count - 1) / unit * unit + unit;
 }
 
 /* --- chunks ----------------------------------------------------------------------------------------------
  */
-
-static int64_t most_valid_rows(const visatb_vitw_linear_loss_args *args) {
-    return args->max_valid_rows > 0 ? smaller(args->max_valid_rows, args->rows) : args->rows;
-}
 
 /* As few chunks as fit, of equal size. Whole tiles, where that does not pass what fits: it is never one chunk
  * more or less. */

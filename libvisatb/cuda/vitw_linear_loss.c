@@ -274,22 +274,8 @@ static visatb_status clear_hidden_gradient(const linear_run *run) {
 }
 
 static visatb_status add_up(const linear_run *run) {
-    const visatb_vitw_linear_loss_args *args = &run->call->args;
-    const cuda_sums sums = {
-        .rows = run->rows,
-        .outcomes = run->outcomes,
-        .divides = args->reduction == VISATB_REDUCTION_MEAN,
-        .step = run->step,
-        .loss = args->loss,
-        .numerator = args->numerator,
-        .denominator_out = args->denominator_out,
-        .row_nll = args->row_nll,
-        .row_lse = args->row_lse,
-        .task_nll = args->task_nll,
-        .task_tokens = args->task_tokens,
-        .report = args->report,
-    };
-    return launched(run, "adding up the loss", cuda_launch_sums(&sums, args->stream));
+    const cuda_sums sums = cuda_sums_of(&run->call->loss, &run->call->denominator, run->step, run->outcomes);
+    return launched(run, "adding up the loss", cuda_launch_sums(&sums, run->call->args.stream));
 }
 
 static visatb_status run_all(const linear_run *run) {

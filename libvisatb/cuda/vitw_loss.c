@@ -82,21 +82,7 @@ static visatb_status prepare(const visatb_vitw_loss_args *args, int ordinal, cud
         .step = computes ? step : NULL,
         .outcomes = outcomes,
     };
-    call->sums = (cuda_sums){
-        .rows = rows,
-        .outcomes = outcomes,
-        .denominator = denominator,
-        .divides = divides,
-        .step = call->loss.step,
-        .loss = args->loss,
-        .numerator = args->numerator,
-        .denominator_out = args->denominator_out,
-        .row_nll = args->row_nll,
-        .row_lse = args->row_lse,
-        .task_nll = args->task_nll,
-        .task_tokens = args->task_tokens,
-        .report = args->report,
-    };
+    call->sums = cuda_sums_of(args, &denominator, call->loss.step, outcomes);
     return VISATB_OK;
 }
 

@@ -27,16 +27,6 @@ static const size_t alignment_bytes = LOSS_CACHE_LINE - 1;
 /* A thread that has less to do than this many multiplications is not worth its start. */
 static const double work_per_thread = 4e6;
 
-static size_t times(size_t a, size_t b) {
-    size_t product = 0;
-    return __builtin_mul_overflow(a, b, &product) ? SIZE_MAX : product;
-}
-
-static size_t plus(size_t a, size_t b) {
-    size_t sum = 0;
-    return __builtin_add_overflow(a, b, &sum) ? SIZE_MAX : sum;
-}
-
 static size_t lines(size_t bytes) {
     return bytes > SIZE_MAX - LOSS_CACHE_LINE ? SIZE_MAX : loss_aligned_bytes(bytes);
 }
@@ -66,10 +56,6 @@ static bool set_room(const linear_call *call, int64_t edge, linear_layout *layou
     const size_t products = layout->room_of_product + lines(call->blas.room_bytes(edge));
     layout->room_bytes = rows > products ? rows : products;
     return products > rows;
-}
-
-static int64_t most_valid_rows(const visatb_vitw_linear_loss_args *args) {
-    return args->max_valid_rows > 0 ? smaller(args->max_valid_rows, args->rows) : args->rows;
 }
 
 /* What is left besides the rooms and the chunk. */

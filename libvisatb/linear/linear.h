@@ -10,6 +10,22 @@ static inline int64_t smaller(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
 
+/* Sizes that stick at SIZE_MAX where they would pass it. */
+static inline size_t times(size_t a, size_t b) {
+    size_t product = 0;
+    return __builtin_mul_overflow(a, b, &product) ? SIZE_MAX : product;
+}
+
+static inline size_t plus(size_t a, size_t b) {
+    size_t sum = 0;
+    return __builtin_add_overflow(a, b, &sum) ? SIZE_MAX : sum;
+}
+
+/* The rows that a workspace has room for. */
+static inline int64_t most_valid_rows(const visatb_vitw_linear_loss_args *args) {
+    return args->max_valid_rows > 0 ? smaller(args->max_valid_rows, args->rows) : args->rows;
+}
+
 /* A checked call. */
 typedef struct linear_call {
     visatb_vitw_linear_loss_args args; /* no stride is 0 */
