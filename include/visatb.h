@@ -379,9 +379,11 @@ typedef enum visatb_cuda_path {
 } visatb_cuda_path;
 
 /* The arguments of visatb_vitw_loss. Start from VISATB_VITW_LOSS_ARGS_INIT. "NULL: ..." marks what is
- * optional. Logits and gradient, and on a GPU everything, are aligned to their element. Every pointer is to
- * host memory, and with VISATB_DEVICE_CUDA to memory that the GPU can reach; but denominator and grad_scale
- * may be either there, and are read during the call if they are the host's, else when the work is done. */
+ * optional. Logits and gradient, and on a GPU everything, are aligned to their element.
+ *
+ * Every pointer is to host memory, and with VISATB_DEVICE_CUDA to memory that the GPU can reach: its own, or
+ * pinned. But denominator and grad_scale may be in any memory of the host, too, and are then read during the
+ * call; those in the GPU's are read when the work is done. */
 typedef struct visatb_vitw_loss_args {
     size_t size;
 
@@ -449,7 +451,8 @@ typedef struct visatb_loss_plan {
     { .size = sizeof(visatb_loss_plan) }
 
 /* The plan of a call with these shapes and choices, on the CPU or the current CUDA device. No array is read,
- * and each may be NULL, workspace and loss too; logits and gradient only say how rows are aligned.
+ * and each may be NULL, workspace and loss too: the workspace depends on rows alone, the path on vocab and
+ * dtype.
  * Errors: ARGUMENT, UNSUPPORTED (the path; no CUDA in this build, no GPU that it can use: the message says
  * why), DEVICE. */
 VISATB_API visatb_status visatb_vitw_loss_plan(const visatb_vitw_loss_args *args, visatb_loss_plan *plan);
@@ -473,17 +476,18 @@ VISATB_API visatb_status visatb_vitw_loss_plan(const visatb_vitw_loss_args *args
  * few hundred for usual vocabularies. Entries of the gradient below 1e-7 of lambda * grad_scale / D may lose
  * digits, down to 0.
  *
- * In place, a failed call leaves the logits as they were: every argument, and every label, task id and
- * weight, is checked, and all memory taken, before anything is written. It takes 32 bytes for each row, and
- * for each thread one or two rows of fp32 where the gradient is not fp32 or the logits are capped.
+ * On the CPU, in place, a failed call leaves the logits as they were: every argument, and every label, task
+ * id and weight, is checked, and all memory taken, before anything is written. It takes 32 bytes for each
+ * row, and for each thread one or two rows of fp32 where the gradient is not fp32 or the logits are capped.
  *
- * On a GPU the call puts its work into the stream and returns; it neither waits for the GPU nor takes memory
- * of it, and can be captured into a CUDA graph, whose replays read all arrays anew; a call like it must have
- * been made before, outside of a capture, since the driver loads a kernel when it is first used. What lies in
- * the GPU's memory cannot be checked beforehand: a row with a bad label, task id or task weight makes the
- * loss NaN, its own gradient NaN, and is reported; it has no part in a denominator that is computed. With a
- * bad denominator the gradient of every row that has a weight is NaN, with a grad_scale that is not finite
- * too. Nothing is read or written out of bounds.
+ * On a GPU, which is that of `loss` and need not be the current one, the call puts its work into the stream
+ * and returns; the results are there when the stream has done it. threads, cpu_path and team mean nothing. It
+ * neither waits for the GPU nor takes memory of it, and can be captured into a CUDA graph, whose replays read
+ * all arrays anew; a call like it must have been made before, outside of a capture, since the driver loads a
+ * kernel when it is first used. What lies in the GPU's memory cannot be checked beforehand: a row with a bad
+ * label, task id or task weight makes the loss NaN, its own gradient NaN, and is reported; it has no part in
+ * a denominator that is computed. With a bad denominator the gradient of every row that has a weight is NaN,
+ * with a grad_scale that is not finite too. Nothing is read or written out of bounds.
  *
  * Errors: ARGUMENT (which argument, where in it, which value), UNSUPPORTED (cpu_path, cuda_path, device),
  * MEMORY, DEVICE. */
@@ -491,20 +495,21 @@ VISATB_API visatb_status visatb_vitw_loss(const visatb_vitw_loss_args *args);
 
 /* On a GPU: gradient *= *factor / *expected, rounded once, or nothing at all where the two are equal: for a
  * backward whose upstream factor, known to the GPU alone, nearly always is the grad_scale of the forward.
- *   gradient  [count] of dtype (not fp64), in place
+ *   gradient  [rows, width] of dtype (not fp64), `stride` elements from row to row (0: width), in place
  *   factor    in the GPU's memory
  *   expected  in the GPU's memory; NULL: 1
  *   stream    a cudaStream_t of the gradient's GPU; NULL: its default stream
  * Errors: ARGUMENT, UNSUPPORTED (as VISATB_DEVICE_CUDA), DEVICE. */
-VISATB_API visatb_status visatb_scale_gradient(void *gradient, int64_t count, visatb_dtype dtype,
-                                               const float *factor, const float *expected, void *stream);
+VISATB_API visatb_status visatb_scale_gradient(void *gradient, int64_t rows, int64_t width, int64_t stride,
+                                               visatb_dtype dtype, const float *factor, const float *expected,
+                                               void *stream);
 
 /* ------------------------------------------------------------------------------------------------------
  * 5. The VITW loss of a linear head
  *
  * logits = hidden weight^T + bias, and their loss, without ever holding all logits: the valid rows are
  * gathered, and pass in chunks that fit into a workspace. Ignored rows (prompt, images, padding) cost
- * nothing.
+ * nothing; on a GPU, if max_valid_rows says how many there are.
  *
  * The products are those of an OpenBLAS, where one is found at the first call and uses this CPU as well as
  * our own do; else our own, which are as fast with AVX2 or AVX-512, and a few times slower without. The
@@ -546,7 +551,7 @@ typedef struct visatb_vitw_linear_loss_args {
     const void *weight;    /* [vocab, hidden_size] of dtype: the head */
     int64_t weight_stride; /* elements from row to row, >= hidden_size, <= 2^29; 0: hidden_size */
     const void *bias;      /* [vocab] of dtype, or NULL: none */
-    visatb_dtype dtype;    /* the logits are fp32 for all but fp64, for which they are fp64 */
+    visatb_dtype dtype;    /* the logits are fp32 for all but fp64, for which they are fp64; CUDA: dtype */
     visatb_reduction reduction;
 
     const int64_t *labels;
@@ -564,9 +569,9 @@ typedef struct visatb_vitw_linear_loss_args {
 
     int64_t max_valid_rows; /* 0: rows; else at most so many labels differ from ignore_index, and the */
                             /* workspace has no room for more */
-    size_t chunk_bytes;     /* the most that a workspace may take; 0: 256 MiB. The least */
-                            /* that will do depends on the product. CUDA: the most that the logits of a */
-                            /* chunk may take; 0: 1 GiB */
+    size_t chunk_bytes;     /* CPU: the most that a workspace may take; 0: 256 MiB. The least that will do */
+                            /* depends on the product */
+                            /* CUDA: the most that the logits of a chunk may take; 0: 1 GiB */
     void *workspace;        /* what visatb_vitw_linear_loss_plan asks for, of any alignment; its content */
     size_t workspace_bytes; /* means nothing before and after; overlaps nothing */
 
@@ -576,11 +581,11 @@ typedef struct visatb_vitw_linear_loss_args {
     void *hidden_gradient;          /* out, NULL: no: [rows, hidden_size] of dtype; overlaps nothing */
     int64_t hidden_gradient_stride; /* elements from row to row, >= hidden_size; 0: hidden_size */
     void *weight_gradient; /* out, NULL: a frozen head: [vocab, hidden_size], dense; fp32 for every */
-                           /* dtype but fp64, for which it is fp64; overlaps nothing */
-    void *bias_gradient;   /* out, NULL: no: [vocab], of weight_gradient's type; overlaps nothing; also */
-                           /* where there is no bias */
-    int32_t accumulate;    /* 0: weight_gradient and bias_gradient are written; 1: added to */
-    int32_t reserved;      /* 0 */
+    /* dtype but fp64, for which it is fp64; CUDA: head_gradient_dtype; overlaps nothing */
+    void *bias_gradient; /* out, NULL: no: [vocab], of weight_gradient's type; overlaps nothing; also */
+                         /* where there is no bias */
+    int32_t accumulate;  /* 0: weight_gradient and bias_gradient are written; 1: added to */
+    int32_t reserved;    /* 0 */
     float *row_nll;
     float *row_lse;
     double *task_nll;
@@ -588,11 +593,9 @@ typedef struct visatb_vitw_linear_loss_args {
     visatb_report *report;
 
     visatb_device device;
-    visatb_cuda_path cuda_path; /* this and what follows: CUDA only */
-    visatb_dtype
-        head_gradient_dtype; /* of weight_gradient and bias_gradient; 0: fp32; or `dtype`, which is */
-                             /* rounded to once */
-    visatb_context *context; /* of the arrays' GPU */
+    visatb_cuda_path cuda_path;       /* this and what follows: CUDA only */
+    visatb_dtype head_gradient_dtype; /* of the head's gradients: 0 for fp32, or dtype, rounded to once */
+    visatb_context *context;          /* required: that of the arrays' GPU, where the work is done */
     void *stream;
 } visatb_vitw_linear_loss_args;
 
@@ -619,7 +622,8 @@ typedef struct visatb_linear_plan {
  * GPU, workspace_bytes is more than chunk_bytes by the gathered rows, by 32 MiB for cuBLAS, and by an fp32
  * gradient of the head where that is wanted in another type and there are several chunks.
  * Errors: ARGUMENT (also a chunk_bytes too small for a single row: the message says how many it takes),
- * UNSUPPORTED (cpu_path; a library named by VISATB_BLAS that cannot be used). */
+ * UNSUPPORTED (cpu_path; a library named by VISATB_BLAS that cannot be used; as visatb_vitw_loss_plan on a
+ * GPU), DEVICE. */
 VISATB_API visatb_status visatb_vitw_linear_loss_plan(const visatb_vitw_linear_loss_args *args,
                                                       visatb_linear_plan *plan);
 

@@ -123,8 +123,10 @@ int cuda_launch_sums(const cuda_sums *sums, void *stream);
  */
 
 typedef struct cuda_scale {
-    void *gradient;
-    int64_t count;
+    void *gradient; /* [rows, width] */
+    int64_t rows;
+    int64_t width;
+    int64_t stride; /* elements from row to row */
     visatb_dtype dtype;
     const float *factor;
     const float *expected; /* NULL: 1 */

@@ -34,17 +34,20 @@ template <typename Element> KERNEL(SCALE_THREADS, 1) scale_elements(const cuda_s
     const float expected = scale.expected != NULL ? *scale.expected : 1;
     if (factor == expected)
         return;
-    for (int64_t first = cluster_index() * PIECE; first < scale.count; first += cluster_count() * PIECE) {
-        const int64_t left = scale.count - first;
-        const granule_row<Element> row = granule_row<Element>::of(
-            static_cast<bits *>(scale.gradient) + first, left < PIECE ? (int32_t)left : (int32_t)PIECE);
-        for (int32_t g = thread_index(); g < granule_count(row); g += thread_count())
-            scale_granule(row, g, factor / expected);
+    const int64_t pieces = (scale.width + PIECE - 1) / PIECE;
+    for (int64_t item = cluster_index(); item < scale.rows * pieces; item += cluster_count()) {
+        const int64_t first = item % pieces * PIECE;
+        const int64_t left = scale.width - first;
+        const granule_row<Element> piece = granule_row<Element>::of(
+            static_cast<bits *>(scale.gradient) + item / pieces * scale.stride + first,
+            left < PIECE ? (int32_t)left : (int32_t)PIECE);
+        for (int32_t g = thread_index(); g < granule_count(piece); g += thread_count())
+            scale_granule(piece, g, factor / expected);
     }
 }
 
 int cuda_launch_scale(const cuda_scale *scale, const cuda_device *device, void *stream) {
-    const int64_t wanted = (scale->count + PIECE - 1) / PIECE;
+    const int64_t wanted = scale->rows * ((scale->width + PIECE - 1) / PIECE);
     const int64_t most = (int64_t)device->multiprocessors * SCALE_BLOCKS_OF_MULTIPROCESSOR;
     const launch_shape shape = {wanted < most ? wanted : most, 1, SCALE_THREADS, 0, stream};
     switch (scale->dtype) {

@@ -37,10 +37,13 @@ static visatb_status refuse_function(const char *function) {
                      "%s: this library was built without CUDA (" VISATB_BUILD_NO_CUDA ")", function);
 }
 
-visatb_status visatb_scale_gradient(void *gradient, int64_t count, visatb_dtype dtype, const float *factor,
-                                    const float *expected, void *stream) {
+visatb_status visatb_scale_gradient(void *gradient, int64_t rows, int64_t width, int64_t stride,
+                                    visatb_dtype dtype, const float *factor, const float *expected,
+                                    void *stream) {
     (void)gradient;
-    (void)count;
+    (void)rows;
+    (void)width;
+    (void)stride;
     (void)dtype;
     (void)factor;
     (void)expected;

@@ -291,23 +291,26 @@ static void scaling_refuses_what_it_cannot_scale(void **state) {
     (void)state;
     float gradient[4] = {1, 2, 3, 4};
     float factor = 2;
-    expect(visatb_scale_gradient(NULL, 4, VISATB_DTYPE_FLOAT32, &factor, NULL, NULL), VISATB_ERROR_ARGUMENT,
-           "visatb_scale_gradient: gradient = NULL; expected a pointer");
-    expect(visatb_scale_gradient(gradient, 4, VISATB_DTYPE_FLOAT32, NULL, NULL, NULL), VISATB_ERROR_ARGUMENT,
-           "visatb_scale_gradient: factor = NULL; expected a pointer");
-    expect(visatb_scale_gradient(gradient, 4, VISATB_DTYPE_FLOAT64, &factor, NULL, NULL),
+    expect(visatb_scale_gradient(NULL, 1, 4, 0, VISATB_DTYPE_FLOAT32, &factor, NULL, NULL),
+           VISATB_ERROR_ARGUMENT, "visatb_scale_gradient: gradient = NULL; expected a pointer");
+    expect(visatb_scale_gradient(gradient, 1, 4, 0, VISATB_DTYPE_FLOAT32, NULL, NULL, NULL),
+           VISATB_ERROR_ARGUMENT, "visatb_scale_gradient: factor = NULL; expected a pointer");
+    expect(visatb_scale_gradient(gradient, 1, 4, 0, VISATB_DTYPE_FLOAT64, &factor, NULL, NULL),
            VISATB_ERROR_ARGUMENT,
            "visatb_scale_gradient: dtype = 4; expected VISATB_DTYPE_FLOAT32 (1), _BFLOAT16 (2) or _FLOAT16 "
            "(3) on a GPU");
-    expect(visatb_scale_gradient(gradient, -1, VISATB_DTYPE_FLOAT32, &factor, NULL, NULL),
+    expect(visatb_scale_gradient(gradient, -1, 4, 0, VISATB_DTYPE_FLOAT32, &factor, NULL, NULL),
            VISATB_ERROR_ARGUMENT,
-           "visatb_scale_gradient: count = -1; expected a value in [0, 2305843009213693951]");
+           "visatb_scale_gradient: rows = -1; expected a value in [0, 1152921504606846975]");
+    expect(visatb_scale_gradient(gradient, 2, 4, 3, VISATB_DTYPE_FLOAT32, &factor, NULL, NULL),
+           VISATB_ERROR_ARGUMENT,
+           "visatb_scale_gradient: gradient_stride = 3; expected 0 or at least width (4)");
     fibres_host_memory(&factor, sizeof factor);
-    expect(visatb_scale_gradient(gradient, 4, VISATB_DTYPE_FLOAT32, &factor, NULL, NULL),
+    expect(visatb_scale_gradient(gradient, 1, 4, 0, VISATB_DTYPE_FLOAT32, &factor, NULL, NULL),
            VISATB_ERROR_ARGUMENT,
            "visatb_scale_gradient: factor is in memory of the host; expected memory that the GPU can reach");
     fibres_host_memory(gradient, sizeof gradient);
-    expect(visatb_scale_gradient(gradient, 4, VISATB_DTYPE_FLOAT32, &factor, NULL, NULL),
+    expect(visatb_scale_gradient(gradient, 1, 4, 0, VISATB_DTYPE_FLOAT32, &factor, NULL, NULL),
            VISATB_ERROR_ARGUMENT,
            "visatb_scale_gradient: gradient is in memory of the host; expected memory that the GPU can "
            "reach");

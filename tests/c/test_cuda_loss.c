@@ -401,14 +401,18 @@ static void grad_scale_that_is_not_finite_makes_gradients_nan(void **state) {
 
 /* ---- the factor of a backward ---- */
 
-static void scale(visatb_dtype dtype, void *host, int64_t count, float factor, const float *expected) {
-    const size_t bytes = (size_t)count * reference_size(dtype);
+/* In rows of WIDTH, a piece of a kernel and a little, of which the last is shorter by what they stand apart.
+ */
+enum { SCALED_ROWS = 3, WIDTH = 20001, STRIDE = 20005, SCALED = (SCALED_ROWS - 1) * STRIDE + WIDTH };
+
+static void scale(visatb_dtype dtype, void *host, float factor, const float *expected) {
+    const size_t bytes = SCALED * reference_size(dtype);
     enum { PHASE = 4 }; /* so that the first granule is not whole */
     unsigned char *gradient = device_alloc(bytes + PHASE);
     const scalars there = scalars_on_device(0, factor);
     const scalars other = scalars_on_device(0, expected != NULL ? *expected : 1);
     device_copy_in(gradient + PHASE, host, bytes);
-    if (visatb_scale_gradient(gradient + PHASE, count, dtype, there.grad_scale,
+    if (visatb_scale_gradient(gradient + PHASE, SCALED_ROWS, WIDTH, STRIDE, dtype, there.grad_scale,
                               expected != NULL ? other.grad_scale : NULL, NULL) != VISATB_OK)
         fail_msg("%s", visatb_last_error());
     device_copy_out(host, gradient + PHASE, bytes);
@@ -432,22 +436,22 @@ static void grad_scale_of_zero_makes_gradients_zero(void **state) {
 
 static void gradient_is_scaled_by_the_factor_over_the_expected_one(void **state) {
     (void)state;
-    enum { COUNT = 1003 };
     static const float expected = 4096;
+    static uint32_t before[SCALED];
+    static uint32_t after[SCALED];
     for (int d = 0; d < DTYPES; ++d) {
-        uint32_t before[COUNT];
-        uint32_t after[COUNT];
-        for (int i = 0; i < COUNT; ++i)
-            reference_put(dtypes[d], before, i, (long double)(0.01 * i - 3));
+        for (int i = 0; i < SCALED; ++i)
+            reference_put(dtypes[d], before, i, (long double)(0.0001 * i - 3));
         memcpy(after, before, sizeof before);
-        scale(dtypes[d], after, COUNT, expected, &expected);
-        assert_memory_equal(after, before, reference_size(dtypes[d]) * COUNT);
-        scale(dtypes[d], after, COUNT, 1, NULL);
-        assert_memory_equal(after, before, reference_size(dtypes[d]) * COUNT);
-        scale(dtypes[d], after, COUNT, 3 * expected, &expected);
-        for (int i = 0; i < COUNT; ++i) {
+        scale(dtypes[d], after, expected, &expected);
+        assert_memory_equal(after, before, reference_size(dtypes[d]) * SCALED);
+        scale(dtypes[d], after, 1, NULL);
+        assert_memory_equal(after, before, reference_size(dtypes[d]) * SCALED);
+        scale(dtypes[d], after, 3 * expected, &expected);
+        for (int i = 0; i < SCALED; ++i) {
             double rounded = 0;
-            reference_put(dtypes[d], &rounded, 0, 3 * (long double)reference_get(dtypes[d], before, i));
+            const long double by = i % STRIDE < WIDTH ? 3 : 1;
+            reference_put(dtypes[d], &rounded, 0, by * (long double)reference_get(dtypes[d], before, i));
             assert_true(reference_get(dtypes[d], after, i) == reference_get(dtypes[d], &rounded, 0));
         }
     }
@@ -456,7 +460,8 @@ static void gradient_is_scaled_by_the_factor_over_the_expected_one(void **state)
 static void gradient_without_elements_is_fine(void **state) {
     (void)state;
     float one = 1;
-    assert_int_equal(visatb_scale_gradient(NULL, 0, VISATB_DTYPE_FLOAT32, &one, NULL, NULL), VISATB_OK);
+    assert_int_equal(visatb_scale_gradient(NULL, 0, 7, 0, VISATB_DTYPE_FLOAT32, &one, NULL, NULL), VISATB_OK);
+    assert_int_equal(visatb_scale_gradient(NULL, 7, 0, 0, VISATB_DTYPE_FLOAT32, &one, NULL, NULL), VISATB_OK);
 }
 
 int main(void) {

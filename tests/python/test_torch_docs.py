@@ -1,4 +1,4 @@
-"""The code of docs/loss.md does what it is shown for."""
+"""The code of docs/loss.md and docs/gpu.md does what it is shown for."""
 
 from __future__ import annotations
 
@@ -118,3 +118,24 @@ def test_ranks_add_up_to_the_step(weights_json: Path, tmp_path: Path) -> None:
         torch.testing.assert_close(
             torch.load(folder / f"gradient{rank}.pt", weights_only=True), expected
         )
+
+
+def test_code_for_a_gpu_gives_the_same_on_the_cpu() -> None:
+    text = (ROOT / "docs/gpu.md").read_text(encoding="utf-8")
+    names: dict[str, Any] = {}
+    for block in re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+        exec(compile(block, "docs/gpu.md", "exec"), names)  # noqa: S102 - our own file
+    torch.manual_seed(3)
+    head = torch.nn.Linear(5, 11, bias=False)
+    hidden = torch.randn(2, 7, 5, requires_grad=True)
+    labels = torch.randint(11, (2, 7))
+    labels[:, :3] = -100
+    task_ids, weights = torch.tensor([0, 1]), [1.0, 0.5]
+    most_valid = names["most_valid_rows"](labels)
+    assert most_valid == 8
+    loss = names["loss_on_gpu"](head(hidden), labels, task_ids, weights)
+    linear = names["linear_loss_on_gpu"](hidden, head, labels, task_ids, weights, most_valid)
+    denominator = visatb.vitw_denominator(labels, task_ids, weights, shift=True)
+    of_rank = names["loss_of_rank"](hidden, head, labels, task_ids, denominator, 2, most_valid)
+    torch.testing.assert_close(linear, loss)
+    torch.testing.assert_close(of_rank, 2 * loss)

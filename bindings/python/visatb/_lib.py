@@ -415,7 +415,10 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "visatb_cpu_path_taken": (c_int, (c_int, POINTER(c_int))),
     "visatb_vitw_loss_plan": (c_int, (POINTER(VitwLossArgs), POINTER(LossPlan))),
     "visatb_vitw_loss": (c_int, (POINTER(VitwLossArgs),)),
-    "visatb_scale_gradient": (c_int, (c_void_p, c_int64, c_int, _FLOATS, _FLOATS, c_void_p)),
+    "visatb_scale_gradient": (
+        c_int,
+        (c_void_p, c_int64, c_int64, c_int64, c_int, _FLOATS, _FLOATS, c_void_p),
+    ),
     "visatb_context_create": (c_int, (POINTER(_CONTEXT),)),
     "visatb_context_destroy": (None, (_CONTEXT,)),
     "visatb_vitw_linear_loss_plan": (c_int, (POINTER(VitwLinearLossArgs), POINTER(LinearPlan))),

@@ -311,7 +311,7 @@ void loss_try_scaling(visatb_dtype dtype, int64_t count) {
             reference_put(dtype, host, i, (long double)number_at(2, i));
         void *gradient = put(host, bytes), *factor = put(&factors[which], sizeof factors[which]);
         if (problem_call("scaling", "the call",
-                         visatb_scale_gradient(gradient, count, dtype, factor, of_expected, NULL),
+                         visatb_scale_gradient(gradient, 1, count, 0, dtype, factor, of_expected, NULL),
                          VISATB_OK)) {
             memory_get(host, gradient, bytes);
             const double by = (double)factors[which] / (double)expected;

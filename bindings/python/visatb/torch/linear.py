@@ -91,7 +91,8 @@ def vitw_linear_loss(
 ) -> Tensor | tuple[Tensor, Stats]:
     """`vitw_loss` of the logits hidden @ weight.T + bias, which are never all there at once.
 
-    The rows of valid tokens pass in chunks through a workspace. Ignored ones cost nothing.
+    The rows of valid tokens pass in chunks through a workspace. Ignored ones cost nothing; on a
+    GPU, where `max_valid_rows` or `allow_sync` tells how many there are.
 
     Args:
         hidden: [rows, d] or [batch, seq, d], on the CPU or a GPU of NVIDIA's; fp32, bf16 or fp16

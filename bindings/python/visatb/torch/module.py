@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .._errors import ArgumentError
-from . import gpu
+from . import gpu, ops
 from .arguments import Scalar
 from .denominator import vitw_denominator
 from .function import vitw_loss
@@ -66,24 +66,27 @@ class _Loss(nn.Module):
 
     @property
     def task_weights(self) -> Tensor:
-        """lambda, [tasks] fp32 on the CPU; may be set anew, in any form the constructor takes.
+        """A copy of lambda, [tasks] fp32 on the CPU; set anew in any form the constructor takes.
 
         Weights that know their names come in the order of `tasks`, if that was given.
         """
-        return self._by_device[torch.device("cpu")]
+        return self._by_device[torch.device("cpu")].clone()
 
     @task_weights.setter
     def task_weights(self, task_weights: TaskWeights) -> None:
         tasks = self.tasks if have_names(task_weights) else None
         weights = prepare_task_weights(task_weights, torch.device("cpu"), tasks)
-        # A copy: what the caller does to his tensor later is not to change the loss unseen.
-        weights = weights.detach().clone()
-        before: dict[torch.device, Tensor] = self.__dict__.get("_by_device", {})
-        self._by_device = {weights.device: weights}
-        for device, copy in before.items():
-            if gpu.is_gpu(device) and copy.shape == weights.shape and not copy.is_inference():
-                # In place: a CUDA graph reads the weights where they were when it was captured.
-                self._by_device[device] = copy.copy_(weights_on(device, weights))
+        # A copy: what the caller does to his tensor later is not to change the loss unseen. None of
+        # inference mode's, which could not be written to or saved for a backward after it.
+        with torch.inference_mode(mode=False):
+            weights = weights.detach().clone()
+            before: dict[torch.device, Tensor] = self.__dict__.get("_by_device", {})
+            kept = [one for one in before if gpu.is_gpu(one) and before[one].shape == weights.shape]
+            # All of them before the first is changed: a capture refuses them.
+            changed = {device: weights_on(device, weights) for device in kept}
+            # In place: a CUDA graph reads the weights where they were when it was captured.
+            copies = {device: before[device].copy_(new) for device, new in changed.items()}
+        self._by_device = {weights.device: weights, **copies}
 
     def __getstate__(self) -> dict[str, Any]:
         # The GPU that a loss was used on need not be there where it is loaded.
@@ -108,7 +111,12 @@ class _Loss(nn.Module):
 
     def _weights_on(self, device: torch.device) -> Tensor:
         if device not in self._by_device:
-            self._by_device[device] = weights_on(device, self.task_weights)
+            weights = self._by_device[torch.device("cpu")]
+            if ops.is_tracing():
+                self._by_device[device] = weights_on(device, weights)
+            else:
+                with torch.inference_mode(mode=False):
+                    self._by_device[device] = weights_on(device, weights)
         return self._by_device[device]
 
     def _options(self, denominator: Scalar | None, grad_scale: Scalar | None) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .._lib import check, library
 from . import gpu, ops
-from .call import DTYPES
+from .call import DTYPES, has_plain_rows
 
 # PyTorch 2.4 and older do not tell.
 _TELLS_OF_GRAPH = hasattr(torch._C._autograd, "_get_current_graph_task_keep_graph")
@@ -51,7 +51,7 @@ class Upstream:
 
     def times_(self, gradient: Tensor) -> Tensor:
         """The same in the gradient's own memory."""
-        if self._by_library and gradient.is_contiguous():
+        if self._by_library and _has_rows(gradient):
             _scale(gradient, self._upstream.float(), self._expected)
             return gradient
         return gradient if self._factor is None else gradient.mul_(self._factor)
@@ -82,6 +82,18 @@ def _is_retained() -> bool:
     return retained
 
 
+def _has_rows(gradient: Tensor) -> bool:
+    """Whether the library can go over it in place: dense, or rows at a distance."""
+    return gradient.is_contiguous() or (gradient.dim() == 2 and has_plain_rows(gradient))
+
+
+def _rows_of(gradient: Tensor) -> tuple[int, int, int]:
+    """(rows, width, stride), of which all in one row is as good as any if nothing lies between."""
+    if gradient.is_contiguous():
+        return 1, gradient.numel(), 0
+    return gradient.shape[0], gradient.shape[1], gradient.stride(0)
+
+
 def _scale(gradient: Tensor, factor: Tensor, expected: Tensor | None) -> None:
     """gradient *= factor / expected on its GPU, which leaves it alone where the two are equal."""
     if not gradient.numel():
@@ -91,7 +103,7 @@ def _scale(gradient: Tensor, factor: Tensor, expected: Tensor | None) -> None:
         check(
             library().visatb_scale_gradient(
                 gradient.data_ptr(),
-                gradient.numel(),
+                *_rows_of(gradient),
                 DTYPES[gradient.dtype],
                 ctypes.cast(factor.data_ptr(), floats),
                 None if expected is None else ctypes.cast(expected.data_ptr(), floats),
