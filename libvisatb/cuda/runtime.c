@@ -123,27 +123,26 @@ visatb_status runtime_check(const char *function, const char *what, int error) {
 
 /* --- for people ---------------------------------------------------------------------------------------- */
 
-static char description[512];
+static char description[640];
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void describe(void) {
     cuda_device device;
     int driver = 0;
     struct cudaDeviceProp properties;
-    const int built_major = thousands(CUDART_VERSION);
-    const int built_minor = tens(CUDART_VERSION);
+    char built[128];
     char fault[MOST_OF_FAULT];
+    (void)snprintf(built, sizeof built, "%d.%d for " VISATB_BUILD_CUDA_ARCHITECTURES,
+                   thousands(CUDART_VERSION), tens(CUDART_VERSION));
     if (find_device(&device, fault) != VISATB_OK) {
-        (void)snprintf(description, sizeof description, "%d.%d; cannot be used here: %s", built_major,
-                       built_minor, fault);
+        (void)snprintf(description, sizeof description, "%s; cannot be used here: %s", built, fault);
         return;
     }
     (void)cudaDriverGetVersion(&driver);
     const bool known = cudaGetDeviceProperties(&properties, device.ordinal) == cudaSuccess;
-    (void)snprintf(description, sizeof description, "%d.%d, driver %d.%d, %s, compute capability %d.%d",
-                   built_major, built_minor, thousands(driver), tens(driver),
-                   known ? properties.name : "a GPU without a name", device.capability / PER_MAJOR,
-                   device.capability % PER_MAJOR);
+    (void)snprintf(description, sizeof description, "%s; driver %d.%d, %s, compute capability %d.%d", built,
+                   thousands(driver), tens(driver), known ? properties.name : "a GPU without a name",
+                   device.capability / PER_MAJOR, device.capability % PER_MAJOR);
 }
 
 const char *runtime_description(void) {

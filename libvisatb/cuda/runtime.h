@@ -42,7 +42,7 @@ int runtime_clear(void *memory, size_t bytes, void *stream);
 /* OK for 0; else the error of a launch, in words. */
 visatb_status runtime_check(const char *function, const char *what, int error);
 
-/* "13.0, driver 13.0, NVIDIA H200" or why not; a static string. */
+/* "13.0 for 80-real 90-real; driver 13.0, NVIDIA H200, ..." or why not; a static string. */
 const char *runtime_description(void);
 
 #ifdef __cplusplus

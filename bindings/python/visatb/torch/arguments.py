@@ -100,8 +100,10 @@ def prepare_count(name: str, value: int | None, smallest: int) -> int | None:
     if value is None:
         return None
     if not _is_integer(value) or not smallest <= value < 2**63:
+        # To take a number out of a tensor may mean to wait for a GPU, which is not ours to decide.
+        remedy = f", such as int({name})" if isinstance(value, Tensor) else ""
         raise ArgumentError(
-            f"{name} = {value!r}; expected None or an integer of at least {smallest}"
+            f"{name} = {value!r}; expected None or an integer of at least {smallest}{remedy}"
         )
     # What torch.compile follows from step to step stays as it is.
     return value if ops.is_tracing() else int(value)
