@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from comparison import cases
+from comparison import cases, missing
 
 HERE = Path(__file__).resolve().parent
 
@@ -25,13 +25,13 @@ HERE = Path(__file__).resolve().parent
 def main() -> int:
     """Runs, or reports."""
     if sys.argv[1:2] == ["report"]:
-        return write_report(sys.argv[2:])
-    return measure(sys.argv[1:])
+        return missing.told("cpu.py", lambda: write_report(sys.argv[2:]))
+    return missing.told("cpu.py", lambda: measure(sys.argv[1:]))
 
 
 def write_report(arguments: list[str]) -> int:
     """The command `report`."""
-    # Here alone: its matplotlib brings NumPy, whose BLAS would count the cores before `measure`.
+    # Here alone: matplotlib brings NumPy, whose BLAS would count the cores before `measure`.
     from comparison import report
 
     parser = argparse.ArgumentParser(prog="cpu.py report", description="Docs from a result file.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from . import plot, results, table
+from . import results, table
 
 PAGE = "benchmarks.md"
 MARK = "cpu"
@@ -16,6 +16,9 @@ def write(source: Path, docs: Path) -> list[Path]:
 
     Errors: ValueError for a page without markers; OSError.
     """
+    # Here alone: pages without pictures are written where there is no matplotlib.
+    from . import plot
+
     found = results.read(source)
     machine = f"{found['machine']['cpu']}, {found['settings']['threads']} threads"
     pictures = [

@@ -15,11 +15,14 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 
 from gpu_check import (  # noqa: E402
+    bench,
     build,
     command,
     junit,
     machine,
     main,
+    paths,
+    programs,
     ptxas,
     result,
     sanitize,
@@ -279,7 +282,8 @@ def test_a_stage_continues_with_what_has_not_passed(
 
     it = stage_of({"first": first, "other": other})
     store = kept(context, {"test": it})
-    for expected in ("failed", "passed in part", "passed"):
+    # What failed has failed until it passes, also where it could not be tried again.
+    for expected in ("failed", "failed", "passed"):
         stage.run_stage(it, context, store, again=False)
         assert store.status("test") == expected
     assert calls == ["first", "other", "other", "other"]
@@ -289,6 +293,29 @@ def test_a_stage_continues_with_what_has_not_passed(
     stage.run_stage(it, context, store, again=True)
     assert calls[4:] == ["first", "other"]
     assert store.parts("test")["first"]["found"] == 1
+
+
+def test_a_stage_that_is_killed_does_not_seem_to_be_whole(context: stage.Context) -> None:
+    def killed() -> dict[str, Any]:
+        raise KeyboardInterrupt
+
+    it = stage_of({"first": stage.passed, "second": killed, "third": stage.passed})
+    store = kept(context, {"test": it})
+    with pytest.raises(KeyboardInterrupt):
+        stage.run_stage(it, context, store, again=False)
+    assert store.status("test") == "passed in part"
+    assert store.parts("test")["third"]["reason"] == "not reached"
+
+
+def test_a_part_that_raises_does_not_end_the_others(context: stage.Context) -> None:
+    def raising() -> dict[str, Any]:
+        raise KeyError("summary")
+
+    it = stage_of({"first": raising, "second": stage.passed})
+    store = kept(context, {"test": it})
+    stage.run_stage(it, context, store, again=False)
+    assert store.parts("test")["first"]["reason"] == "KeyError: 'summary'"
+    assert store.parts("test")["second"]["status"] == "passed"
 
 
 def test_other_sources_and_another_gpu_begin_anew(context: stage.Context) -> None:
@@ -324,6 +351,161 @@ def test_paths_of_the_machine_are_not_kept(context: stage.Context) -> None:
     assert (part["reason"], part["log"]) == ("a.c:3", ["b"])
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{root}/a.c:3: in {root}", "a.c:3: in ."),
+        ("{root}-other/a.c", "{root}-other/a.c"),
+        ("{folder}/cmake is not a directory", "cmake is not a directory"),
+        ("/home/somebody/venv/bin/python: No module named x", "<python>/bin/python: No module"),
+        ("-I/home/somebody/include", "-I~/include"),
+        ("/scratch/pytest-of-somebody/pytest-0/x", "<tmp>/pytest/pytest-0/x"),
+        ("/usr/local/cuda/include/cuda.h", "/usr/local/cuda/include/cuda.h"),
+    ],
+)
+def test_paths_become_what_they_are_to_anybody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, expected: str
+) -> None:
+    monkeypatch.setattr(sys, "prefix", "/home/somebody/venv")
+    monkeypatch.setattr(sys, "base_prefix", "/usr")
+    monkeypatch.setenv("HOME", "/home/somebody")
+    monkeypatch.setattr(paths.tempfile, "gettempdir", lambda: "/scratch")
+    it = stage.Context(Path("/data/tree"), Path("/data/tree/build/gpu-check"), H200)
+    names = {"root": it.root, "folder": it.folder}
+    found = paths.without_paths({"a": [text.format(**names)]}, it)["a"][0]
+    assert found.startswith(expected.format(**names))
+
+
+# --- what a machine lacks -------------------------------------------------------------------------
+
+
+def program(folder: Path, name: str, says: str = "") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    path.write_text(f"#!/bin/sh\necho '{says}'\n", encoding="utf-8")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def no_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The one folder on PATH, empty yet."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.delenv("CUDACXX", raising=False)
+    monkeypatch.setattr(programs, "USUAL_NVCC", str(tmp_path / "cuda/bin/nvcc"))
+    return folder
+
+
+NVCC = "Cuda compilation tools, release 13.0, V13.0.88"
+
+
+def test_nvcc_is_that_of_cudacxx_of_path_or_of_the_usual_place(
+    no_programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(machine.NotThereError, match="nvcc not found: neither on PATH nor as"):
+        programs.nvcc()
+    for folder in (tmp_path / "cuda/bin", no_programs, tmp_path / "own"):
+        path = program(folder, "nvcc", NVCC)
+        if folder == tmp_path / "own":
+            monkeypatch.setenv("CUDACXX", str(path))
+        assert programs.nvcc() == str(path)
+    assert programs.nvcc_version(programs.nvcc()) == "13.0.88"
+    monkeypatch.setenv("CUDACXX", str(tmp_path / "none"))
+    with pytest.raises(machine.NotThereError, match="nvcc not found: CUDACXX names no program"):
+        programs.nvcc()
+
+
+def test_programs_that_are_too_old_are_as_good_as_none(no_programs: Path) -> None:
+    program(no_programs, "nvcc", NVCC.replace("13.0", "12.3"))
+    with pytest.raises(machine.NotThereError, match=r"nvcc is 12\.3, and 12\.4 is the oldest"):
+        programs.nvcc()
+    program(no_programs, "cmake", "cmake version 3.22.1")
+    with pytest.raises(machine.NotThereError, match=r"cmake is 3\.22, and 3\.25 is the oldest"):
+        programs.cmake()
+
+
+def test_compute_sanitizer_is_found_beside_nvcc(no_programs: Path, tmp_path: Path) -> None:
+    with pytest.raises(machine.NotThereError, match="compute-sanitizer not found"):
+        programs.sanitizer()
+    program(tmp_path / "cuda/bin", "nvcc", NVCC)
+    path = program(tmp_path / "cuda/bin", "compute-sanitizer")
+    assert programs.sanitizer() == str(path)
+
+
+def test_cmake_is_told_which_nvcc(
+    context: stage.Context, no_programs: Path, tmp_path: Path
+) -> None:
+    (no_programs / "cmake").write_text('#!/bin/sh\necho "$@"\n', encoding="utf-8")
+    (no_programs / "cmake").chmod(0o755)
+    nvcc = program(tmp_path / "cuda/bin", "nvcc", NVCC)
+    assert build._configure(context, 10.0)["nvcc"] == "13.0.88"
+    log = (context.logs / "configure.log").read_text(encoding="utf-8")
+    assert f"-DCMAKE_CUDA_COMPILER={nvcc}" in log.split()
+
+
+def test_without_nvcc_nothing_is_built_and_nothing_failed(
+    context: stage.Context, no_programs: Path
+) -> None:
+    program(no_programs, "cmake", "cmake version 3.25.1")
+    store = kept(context, {"build": build.STAGE})
+    stage.run_stage(build.STAGE, context, store, again=False)
+    found = store.parts("build")
+    assert found["configure"]["status"] == "not run"
+    assert found["library"] == {"status": "not run", "reason": "configure: not run", "seconds": 0.0}
+    assert not build.is_there(context, store)
+
+
+def test_what_python_lacks_is_not_run(context: stage.Context) -> None:
+    bare = machine.Machine("H200", "1", "", "x", dirty=False, lacks=("torch", "numpy", "pytest"))
+    it = stage.Context(context.root, context.folder, bare)
+    of_python = stage.Part(
+        "test_torch_x.py", lambda *_: tests._in_python(*_, file=context.root / "x.py"), 10
+    )
+    of_bench = bench.STAGE.parts(it)[0]
+    both = stage.Stage("test", lambda _: [of_python, of_bench], ("libvisatb",))
+    store = kept(it, {"test": both})
+    stage.run_stage(both, it, store, again=False)
+    assert [(part["status"], part["reason"]) for part in store.parts("test").values()] == [
+        ("not run", "this Python has no pytest, no torch, no numpy"),
+        ("not run", "this Python has no torch, no numpy"),
+    ]
+
+
+@pytest.mark.parametrize(("options", "lacks"), [((), False), (("-S",), True)])
+def test_modules_are_those_of_the_python_that_runs_it(
+    tmp_path: Path, options: tuple[str, ...], lacks: bool
+) -> None:
+    words = "from gpu_check import machine; print(*machine.look(machine.Path('.')).lacks)"
+    done = subprocess.run(
+        [sys.executable, *options, "-c", words],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "tools")},
+    )
+    assert ("pytest" in done.stdout.split()) == lacks
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "status"),
+    [
+        (2, "gpu.py: no GPU: PyTorch finds no CUDA device", "not run"),
+        (2, "gpu.py: error: unknown argument", "failed"),
+        (1, "RuntimeError: x", "failed"),
+    ],
+)
+def test_a_benchmark_whose_pytorch_is_for_the_cpu_is_not_run(
+    context: stage.Context, monkeypatch: pytest.MonkeyPatch, code: int, text: str, status: str
+) -> None:
+    monkeypatch.setattr(bench, "run", lambda *_, **__: finished(code, text))
+    context.folder.mkdir()
+    outcome = bench._benchmark(context, 100.0)
+    assert (outcome["status"], outcome["reason"]) == (status, text)
+
+
 def test_result_file_has_all_stages_and_is_adopted_elsewhere(
     context: stage.Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -335,24 +517,24 @@ def test_result_file_has_all_stages_and_is_adopted_elsewhere(
     store = kept(context, stages)
     stage.run_stage(of_test, context, store, again=False)
     stage.run_stage(bench, context, store, again=False)
-    state.write_json(store.benchmark, {"cases": [1]})
+    state.write_json(store.benchmark, {"cases": [1], "not_run": [f"{context.root}/a.py: x"]})
     path = result.path_of(tmp_path / "out", H200)
     assert path == tmp_path / "out/gpu-nvidia-h200-2030-01-02.json"
-    result.write(path, store, H200)
+    result.write(path, store, context)
     found = json.loads(path.read_text(encoding="utf-8"))
     assert found["visatb_gpu_check"] == 1
     assert found["gpu"] == {"name": "NVIDIA H200", "driver": "580.1"}
     assert found["versions"] == {"torch": "2.11.0"}
     assert set(found["stages"]) == {"test", "bench"}
     assert found["stages"]["test"]["commit"] == H200.commit
-    assert found["benchmark"] == {"cases": [1]}
+    assert found["benchmark"] == {"cases": [1], "not_run": ["a.py: x"]}
     assert [one.name for one in path.parent.iterdir()] == [path.name]
 
     fresh = stage.Context(context.root, tmp_path / "fresh", H200)
     there = kept(fresh, stages)
     there.adopt(result.find(tmp_path / "out", tmp_path / "none"))
     assert there.status("test") == "passed"
-    assert state.read_json(there.benchmark) == {"cases": [1]}
+    assert state.read_json(there.benchmark) == found["benchmark"]
     (context.root / "libvisatb/a.c").write_text("int c;\n", encoding="utf-8")
     changed = kept(stage.Context(context.root, tmp_path / "third", H200), stages)
     changed.adopt(result.find(tmp_path / "out"))
@@ -427,6 +609,7 @@ def test_without_a_compiler_the_build_is_not_run(tmp_path: Path) -> None:
         env=without_gpu(tmp_path),
     )
     assert "build 1/3: configure: not run (0 s): cmake not found" in done.stdout
+    assert "build 2/3: library: not run (0 s): configure: not run" in done.stdout
     lines = done.stdout.splitlines()
     assert lines[-1].startswith("gpu-check: build ")
     assert lines[-1].endswith("test not run, sanitize not run, bench not run")
@@ -472,6 +655,40 @@ def test_last_words() -> None:
     text = main._summary(records)
     assert "test             0       1        0        1" in text
     assert "  test, b: failed: x" in text
+
+
+def test_what_many_parts_lack_is_said_once() -> None:
+    lacking = stage.not_run("this Python has no pytest")
+    parts = {"a": lacking, "b": stage.passed(), "c": lacking, "d": stage.not_run("no ctest")}
+    text = main._summary({"test": {"status": "passed in part", "parts": parts}})
+    assert text.splitlines()[-2:] == [
+        "  test, 2 parts: not run: this Python has no pytest",
+        "  test, d: not run: no ctest",
+    ]
+
+
+def test_help_says_what_it_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main.main(["--help"])
+    text = capsys.readouterr().out
+    for need in ("cmake 3.25", "nvcc 12.4", "CUDACXX", "NumPy and pytest", "compute-sanitizer"):
+        assert need in text
+    assert "It installs nothing" in text
+
+
+def test_without_the_library_no_other_stage_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(main, "look", lambda _: H200)
+    monkeypatch.setattr(result, "answer", lambda _: None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    code = main.main(["--build", str(tmp_path / "folder"), "--out", str(tmp_path / "out")])
+    assert code == main.OK
+    text = capsys.readouterr().out
+    assert "the library was not built: nothing else is run" in text
+    assert text.splitlines()[-1].endswith("test not run, sanitize not run, bench not run")
+    (path,) = (tmp_path / "out").iterdir()
+    assert str(ROOT) not in path.read_text(encoding="utf-8")
 
 
 # --- the program for compute-sanitizer, on the CPU ------------------------------------------------

@@ -7,8 +7,8 @@ import re
 import shutil
 from typing import TYPE_CHECKING
 
+from . import programs
 from .command import run
-from .machine import answer
 from .ptxas import kernels_of
 from .stage import PASSED, Context, Part, Record, Stage, failed, not_run, passed
 
@@ -28,7 +28,6 @@ SOURCES = (
 )
 WARNING = re.compile(r"\bwarning(?:\s*:| #\d+| C\d+)", re.IGNORECASE)
 ERROR = re.compile(r"\berror(?::| #?\d* ?:)|undefined reference|No rule to make", re.IGNORECASE)
-NVCC_VERSION = re.compile(r"release \S+ V(\S+)|V(\d+\.\d+\.\d+)")
 
 
 def is_there(context: Context, state: State) -> bool:
@@ -37,13 +36,10 @@ def is_there(context: Context, state: State) -> bool:
 
 
 def _configure(context: Context, limit: float) -> Record:
-    if shutil.which("cmake") is None:
-        return not_run("cmake not found")
-    nvcc = shutil.which("nvcc")
-    if nvcc is None:
-        return not_run("nvcc not found")
+    cmake, nvcc = programs.cmake(), programs.nvcc()
     command = [
-        *("cmake", "-S", str(context.root), "-B", str(context.cmake), "--fresh"),
+        *(cmake, "-S", str(context.root), "-B", str(context.cmake), "--fresh"),
+        f"-DCMAKE_CUDA_COMPILER={nvcc}",
         "-DCMAKE_BUILD_TYPE=Release",
         "-DVISATB_CUDA=ON",
         "-DVISATB_CUDA_VERBOSE=ON",
@@ -55,15 +51,14 @@ def _configure(context: Context, limit: float) -> Record:
     if done.was_cut:
         return not_run(f"cut after {done.seconds:.0f} s")
     said = [line for line in done.text.splitlines() if line.startswith("-- libvisatb")]
-    more = {"nvcc": _nvcc_version(nvcc), "compiler": _compiler(done.text), "said": said}
+    more = {
+        "nvcc": programs.nvcc_version(nvcc),
+        "compiler": _compiler(done.text),
+        "said": said,
+    }
     if done.code != 0:
         return failed(_cmake_error(done.text) or done.last_line(), **more)
     return passed(**more)
-
-
-def _nvcc_version(nvcc: str) -> str:
-    found = NVCC_VERSION.search((answer([nvcc, "--version"]) or "").replace(", ", " "))
-    return next((group for group in found.groups() if group), "unknown") if found else "unknown"
 
 
 def _compiler(text: str) -> str:
@@ -119,7 +114,7 @@ def _parts(context: Context) -> list[Part]:
     del context
     return [
         Part("configure", _configure, 120),
-        Part("library", _library, 400),
+        Part("library", _library, 400, after="configure"),
         Part("package", _package, 10),
     ]
 

@@ -1,7 +1,8 @@
-"""What this machine is: its GPU, its driver, and the commit of the tree."""
+"""What this machine is: its GPU, its driver, what its Python lacks, and the commit of the tree."""
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -10,6 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SECONDS = 60
+MODULES = ("torch", "numpy", "pytest")
+
+
+class NotThereError(Exception):
+    """A program or module that this machine has not: no fault of what is checked."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +25,7 @@ class Machine:
     Attributes:
         gpu: its name; None without one, and `no_gpu` says why.
         commit: "unknown" outside git; `dirty` is None then.
+        lacks: those of MODULES that its Python has not.
     """
 
     gpu: str | None
@@ -27,18 +34,33 @@ class Machine:
     commit: str
     dirty: bool | None
     python: str = sys.executable
+    lacks: tuple[str, ...] = ()
 
     @property
     def slug(self) -> str:
         """The GPU's name for a file's."""
         return re.sub(r"[^a-z0-9]+", "-", (self.gpu or "none").lower()).strip("-")
 
+    def need(self, *modules: str) -> None:
+        """That its Python has them.
+
+        Errors: NotThereError.
+        """
+        lacking = [name for name in modules if name in self.lacks]
+        if lacking:
+            raise NotThereError(f"this Python has no {', no '.join(lacking)}")
+
 
 def look(root: Path) -> Machine:
     """At this machine, and the tree at `root`."""
     gpu, driver, no_gpu = _gpu()
     commit, dirty = commit_of(root)
-    return Machine(gpu, driver, no_gpu, commit, dirty)
+    return Machine(gpu, driver, no_gpu, commit, dirty, lacks=lacking())
+
+
+def lacking() -> tuple[str, ...]:
+    """Those of MODULES that are not installed for the Python that runs this."""
+    return tuple(name for name in MODULES if importlib.util.find_spec(name) is None)
 
 
 def answer(command: list[str]) -> str | None:

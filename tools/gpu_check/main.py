@@ -26,6 +26,14 @@ Builds, tests, checks and times the CUDA code, on a machine with an NVIDIA GPU a
   sanitize   every kernel under compute-sanitizer: memcheck, racecheck, initcheck, synccheck
   bench      benchmarks/gpu.py, with the wheels in the folder that VISATB_WHEELS names
 
+It installs nothing. It needs
+
+  cmake 3.25 or newer, and nvcc 12.4 or newer: CUDACXX, on PATH, or /usr/local/cuda/bin/nvcc
+  a Python with PyTorch for CUDA, NumPy and pytest: the one that runs it, as
+      /path/to/python tools/gpu-check
+  compute-sanitizer, on PATH or beside nvcc
+  cmocka, if the C tests are wanted
+
 Each stage takes less than eight minutes. What it had no time or no program for is recorded as not
 run. A stage that is called again continues with what has not passed; sources that changed, or
 --again, begin anew. The result file is gpu-<name of the GPU>-<date>.json.
@@ -51,8 +59,10 @@ def main(arguments: list[str]) -> int:
     for name in chosen:
         run_stage(STAGES[name], context, state, again=options.again)
         if path is not None:
-            result.write(path, state, machine)
-        if name == "build" and state.status("build") == "failed":
+            result.write(path, state, context)
+        if name == "build" and not build.is_there(context, state):
+            if chosen != ["build"]:
+                print("gpu-check: the library was not built: nothing else is run")
             break
     records = {name: state.record(name) for name in STAGES}
     print(_summary(records))
@@ -87,12 +97,20 @@ def _summary(records: dict[str, Record | None]) -> str:
         seconds = sum(part.get("seconds", 0.0) for part in parts.values())
         passed, failed, not_run = counts
         lines.append(f"{name:<10}{passed:>8}{failed:>8}{not_run:>9}{seconds:>9.0f}")
-        details += [
-            f"  {name}, {part}: {it['status']}: {it.get('reason', '')}"
-            for part, it in parts.items()
-            if it["status"] != "passed"
-        ]
+        details += _details(name, parts)
     return "\n".join(["", *lines, *details])
+
+
+def _details(stage: str, parts: dict[str, Record]) -> list[str]:
+    """One line a reason, for dozens of parts may lack the same program."""
+    outcomes: dict[str, list[str]] = {}
+    for part, it in parts.items():
+        if it["status"] != "passed":
+            outcomes.setdefault(f"{it['status']}: {it.get('reason', '')}", []).append(part)
+    return [
+        f"  {stage}, {names[0] if len(names) == 1 else f'{len(names)} parts'}: {outcome}"
+        for outcome, names in outcomes.items()
+    ]
 
 
 def _last_line(records: dict[str, Record | None]) -> str:

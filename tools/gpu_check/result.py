@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .machine import answer
+from .paths import without_paths
 from .state import read_json, write_json
 
 if TYPE_CHECKING:
     from .machine import Machine
-    from .stage import Record
+    from .stage import Context, Record
     from .state import State
 
 FORMAT = 1
@@ -36,23 +37,22 @@ def find(*folders: Path) -> list[Record]:
     return [one for one in found if isinstance(one, dict) and one.get("visatb_gpu_check") == FORMAT]
 
 
-def write(path: Path, state: State, machine: Machine) -> None:
+def write(path: Path, state: State, context: Context) -> None:
     """Writes it whole, or leaves the one that is there."""
+    machine = context.machine
     stages = {name: state.record(name) for name in state.stages}
     has_benchmark = stages.get("bench") is not None
-    write_json(
-        path,
-        {
-            "visatb_gpu_check": FORMAT,
-            "date": _today(),
-            "commit": machine.commit,
-            "dirty": machine.dirty,
-            "gpu": {"name": machine.gpu, "driver": machine.driver},
-            "versions": _versions(machine),
-            "stages": {name: record for name, record in stages.items() if record is not None},
-            "benchmark": read_json(state.benchmark) if has_benchmark else None,
-        },
-    )
+    content = {
+        "visatb_gpu_check": FORMAT,
+        "date": _today(),
+        "commit": machine.commit,
+        "dirty": machine.dirty,
+        "gpu": {"name": machine.gpu, "driver": machine.driver},
+        "versions": _versions(machine),
+        "stages": {name: record for name, record in stages.items() if record is not None},
+        "benchmark": read_json(state.benchmark) if has_benchmark else None,
+    }
+    write_json(path, without_paths(content, context))
 
 
 def _versions(machine: Machine) -> Any:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from . import programs
 from .build import SOURCES
 from .command import run
-from .stage import Context, Part, Record, Stage, failed, not_run, passed
+from .stage import PASSED, Context, Part, Record, Stage, failed, not_run, passed
 
 TOOLS = ("memcheck", "racecheck", "synccheck", "initcheck")
 PROGRAM = Path("tools/gpu_check/every_kernel")
@@ -67,9 +67,7 @@ def judge(tool: str, code: int | None, text: str, seconds: float) -> Record:
 
 
 def _compile(context: Context, limit: float) -> Record:
-    nvcc = shutil.which("nvcc")
-    if nvcc is None:
-        return not_run("nvcc not found")
+    nvcc = programs.nvcc()
     sources = [path for path in (context.root / PROGRAM).glob("*.c") if path.stem != "memory_host"]
     sources.append(context.root / "tests/c/loss_reference.c")
     command = [nvcc, "-O1", "-g", "-o", str(_program(context)), *map(str, sorted(sources))]
@@ -102,9 +100,14 @@ def _environment(context: Context) -> dict[str, str]:
     return environment | ({name: path} if path else {})
 
 
+def _is_built(context: Context, limit: float) -> bool:
+    """Whether the program is there, or is now: what passed may have passed on another machine."""
+    return _program(context).exists() or _compile(context, limit)["status"] == PASSED
+
+
 def _plain(context: Context, limit: float) -> Record:
     """The known answers, without a tool."""
-    if not _program(context).exists():
+    if not _is_built(context, limit):
         return not_run("the program was not built")
     log = context.logs / "every_kernel.log"
     done = run(
@@ -120,10 +123,8 @@ def _plain(context: Context, limit: float) -> Record:
 
 
 def _tool(context: Context, limit: float, *, tool: str) -> Record:
-    program = shutil.which("compute-sanitizer")
-    if program is None:
-        return not_run("compute-sanitizer not found")
-    if not _program(context).exists():
+    program = programs.sanitizer()
+    if not _is_built(context, limit):
         return not_run("the program was not built")
     command = [program, "--tool", tool, "--print-limit", str(MOST_REPORTS)]
     command += [str(_program(context)), "--small", *(("--raw",) if tool == "initcheck" else ())]

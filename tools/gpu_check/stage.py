@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .machine import NotThereError
+from .paths import without_paths
+
 if TYPE_CHECKING:
     from .machine import Machine
     from .state import State
@@ -62,11 +65,13 @@ class Part:
     Attributes:
         work: within so many seconds; gives its outcome, whose "status" is one of the three.
         limit: seconds at most.
+        after: a part that must have passed; "" for none.
     """
 
     name: str
     work: Callable[[Context, float], Record]
     limit: float
+    after: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,12 +82,14 @@ class Stage:
         parts: found when the stage begins.
         sources: files and folders; where they changed, what was found before means nothing.
         of_gpu: whether it depends on the GPU.
+        depends: what else it depends on, in words.
     """
 
     name: str
     parts: Callable[[Context], list[Part]]
     sources: tuple[str, ...]
     of_gpu: bool = True
+    depends: Callable[[], str] = str
 
 
 def passed(**more: Any) -> Record:
@@ -120,19 +127,24 @@ def run_stage(stage: Stage, context: Context, state: State, *, again: bool) -> N
         print(f"{stage.name}: was done for these sources, commit {commit[:9]}; --again repeats it")
         return
     deadline = time.monotonic() + STAGE_SECONDS
-    outcomes = {part.name: done[part.name] for part in parts if part not in todo}
+    # Of all parts, so that a run which is killed leaves no stage that seems to be whole.
+    outcomes = {part.name: done.get(part.name, not_run("not reached")) for part in parts}
     for number, part in enumerate(parts, 1):
         head = f"{stage.name} {number}/{len(parts)}: {part.name}"
         if part not in todo:
             print(f"{head}: passed before")
             continue
         print(f"{head} ...", flush=True)
-        outcomes[part.name] = _run_part(part, context, deadline - time.monotonic())
-        outcome = outcomes[part.name]
+        before = outcomes[part.after]["status"] if part.after in outcomes else PASSED
+        if before == PASSED:
+            outcome = _run_part(part, context, deadline - time.monotonic())
+        else:
+            outcome = not_run(f"{part.after}: {before}", seconds=0.0)
+        if outcome["status"] != NOT_RUN or outcomes[part.name]["status"] != FAILED:
+            outcomes[part.name] = outcome
         reason = f": {outcome['reason']}" if outcome.get("reason") else ""
         print(f"{head}: {outcome['status']} ({outcome['seconds']:.0f} s){reason}", flush=True)
-        ordered = {one.name: outcomes[one.name] for one in parts if one.name in outcomes}
-        state.keep(stage.name, ordered, status_of(ordered))
+        state.keep(stage.name, outcomes, status_of(outcomes))
 
 
 def _run_part(part: Part, context: Context, left: float) -> Record:
@@ -141,19 +153,9 @@ def _run_part(part: Part, context: Context, left: float) -> Record:
     start = time.monotonic()
     try:
         outcome = part.work(context, min(part.limit, left))
-    except OSError as error:
+    except NotThereError as error:
+        outcome = not_run(str(error))
+    except Exception as error:  # noqa: BLE001 - whatever it is, the parts after it are to run
         outcome = failed(f"{type(error).__name__}: {error}")
     seconds = round(time.monotonic() - start, 1)
-    return {**_without_paths(outcome, context), "seconds": seconds}
-
-
-def _without_paths(value: Any, context: Context) -> Any:
-    """Files are named from the tree's root, for where that lies is somebody's own."""
-    if isinstance(value, dict):
-        return {key: _without_paths(each, context) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_without_paths(each, context) for each in value]
-    if isinstance(value, str):
-        for folder in (context.folder, context.root):
-            value = value.replace(f"{folder}/", "")
-    return value
+    return {**without_paths(outcome, context), "seconds": seconds}

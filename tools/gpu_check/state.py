@@ -85,7 +85,7 @@ class State:
 
 def fingerprint(root: Path, stage: Stage, gpu: str | None) -> str:
     """Of a stage's sources, and of the GPU where it matters."""
-    total = hashlib.sha256(f"{FORMAT} {gpu if stage.of_gpu else ''}".encode())
+    total = hashlib.sha256(f"{FORMAT} {gpu if stage.of_gpu else ''} {stage.depends()}".encode())
     for path in _files(root, stage.sources):
         total.update(f"\0{path.relative_to(root)}\0".encode())
         total.update(path.read_bytes())

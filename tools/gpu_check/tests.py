@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from functools import partial
 from pathlib import Path
 
-from . import junit
+from . import junit, programs
 from .build import SOURCES
 from .command import Finished, run
 from .stage import Context, Part, Record, Stage, failed, not_run, passed
@@ -21,9 +20,7 @@ TEST_SECONDS = 120
 
 
 def _in_c(context: Context, limit: float, *, name: str) -> Record:
-    ctest = shutil.which("ctest")
-    if ctest is None:
-        return not_run("ctest not found")
+    ctest = programs.find("ctest")
     base = [ctest, "--test-dir", str(context.cmake), *C_TESTS[name]]
     slug = re.sub(r"\W+", "-", name.lower())
     listed = run([*base, "-N"], limit, context.logs / f"{slug}-list.log", cwd=context.root)
@@ -39,6 +36,7 @@ def _in_c(context: Context, limit: float, *, name: str) -> Record:
 
 
 def _in_python(context: Context, limit: float, *, file: Path) -> Record:
+    context.machine.need("pytest", "torch", "numpy")
     report = context.logs / f"{file.stem}.xml"
     report.unlink(missing_ok=True)
     command = [context.machine.python, "-m", "pytest", str(file.relative_to(context.root))]
