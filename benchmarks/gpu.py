@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from comparison import gpu_cases
+from comparison import gpu_cases, missing
 
 if TYPE_CHECKING:
     from comparison.results import Record
@@ -38,8 +38,8 @@ WRONG, NO_GPU = 1, 2
 def main() -> int:
     """Runs, or reports."""
     if sys.argv[1:2] == ["report"]:
-        return write_report(sys.argv[2:])
-    return measure(sys.argv[1:])
+        return missing.told("gpu.py", lambda: write_report(sys.argv[2:]))
+    return missing.told("gpu.py", lambda: measure(sys.argv[1:]))
 
 
 def write_report(arguments: list[str]) -> int:
@@ -51,7 +51,8 @@ def write_report(arguments: list[str]) -> int:
     parser.add_argument("--docs", type=Path, default=HERE.parent / "docs", help="their folder")
     options = parser.parse_args(arguments)
     source = options.results or gpu_report.newest(HERE / "results")
-    for path in gpu_report.write(source, options.docs):
+    others = sorted((HERE / "results").glob("gpu-*.json"))
+    for path in gpu_report.write(source, options.docs, others):
         print(path)
     return 0
 
@@ -80,6 +81,8 @@ def parse_options(arguments: list[str]) -> argparse.Namespace:
 
 def measure(arguments: list[str]) -> int:
     """Runs everything, prints it, and keeps the result file up to date."""
+    # Installing wheels and importing PyTorch takes a part of the time that there is.
+    begun = time.monotonic()
     options = parse_options(arguments)
     if options.device == "cuda" and not has_gpu():
         print("gpu.py: no GPU: PyTorch finds no CUDA device", file=sys.stderr)
@@ -88,7 +91,7 @@ def measure(arguments: list[str]) -> int:
         add_wheels(os.environ.get(WHEELS), Path(folder) / "site")
         # An empty cache, so that the first calls tell what compiling takes.
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(Path(folder) / "inductor")
-        return run(options)
+        return run(options, begun + options.seconds)
 
 
 def has_gpu() -> bool:
@@ -111,11 +114,10 @@ def add_wheels(folder: str | None, target: Path) -> None:
     importlib.invalidate_caches()
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace, deadline: float) -> int:
     """`measure`, once the environment is set."""
-    from comparison import gpu_machine, progress, results
+    from comparison import gpu_machine, progress, results, timing
 
-    deadline = time.monotonic() + options.seconds
     bench = make_bench(options.device)
     record: Record = {
         "visatb_gpu_benchmark": results.FORMAT,
@@ -131,21 +133,46 @@ def run(options: argparse.Namespace) -> int:
         "training": None,
         "cases": [],
         "not_run": [],
+        "broken": None,
         "wrong": [],
     }
     found = work(options, bench, deadline)
     shown = progress.Progress(len(found))
     for number, (what, job) in enumerate(found):
         if time.monotonic() > deadline:
-            record["not_run"] += [name for name, _ in found[number:]]
+            record["not_run"] += [f"{name}: {timing.OUT_OF_TIME}" for name, _ in found[number:]]
             break
         shown.begin(what)
-        job(record, shown)
-        shown.clear()
+        try:
+            attempt(job, what, record, shown, bench)
+        except timing.BrokenDevice as broken:
+            record["broken"] = {"culprit": str(broken), "group": broken.group}
+            record["not_run"] += [f"{name}: the GPU failed" for name, _ in found[number:]]
+            break
+        finally:
+            shown.clear()
+        # A run that is cut tells as much as one that ends.
+        record["wrong"] = wrong_of(record)
         results.write(options.output, record)
     record["wrong"] = wrong_of(record)
     results.write(options.output, record)
     return conclude(record, options.output)
+
+
+def attempt(job: Any, what: str, record: Record, shown: Any, bench: Bench) -> None:
+    """Does a job; an error, as of memory that is too small for its data, is that job's alone.
+
+    Errors: timing.BrokenDevice.
+    """
+    from comparison import contestants, timing
+
+    try:
+        job(record, shown)
+    except timing.BrokenDevice:
+        raise
+    except Exception as error:  # noqa: BLE001
+        record["not_run"].append(f"{what}: {contestants.reason_of(error)}")
+        timing.require_working(bench, what, "", error)
 
 
 def make_bench(device: str) -> Bench:
@@ -221,10 +248,13 @@ def wrong_of(record: Record) -> list[str]:
         if "wrong" in one and one["group"] == "visatb"
     ]
     found += [
-        f"training step: {step['name']}: {step['not_run']}"
+        f"training step: {step['name']}: {step.get('wrong') or step['not_run']}"
         for step in (record["training"] or {}).get("steps", [])
-        if step.get("ours")
+        if step.get("ours") and ("wrong" in step or "not_run" in step)
     ]
+    broken = record.get("broken")
+    if broken and broken["group"] == "visatb":
+        found.append(f"left a GPU that computes nothing any more: {broken['culprit']}")
     return found + [
         f"accuracy of {case['form']} [{case['rows']}, {case['vocab']}] {case['dtype']}: "
         f"{one['name']}: beyond what is promised"
@@ -238,8 +268,10 @@ def conclude(record: Record, path: Path) -> int:
     """The last words, and the exit status."""
     for line in record["wrong"]:
         print(f"gpu.py: wrong: {line}", file=sys.stderr)
-    if record["not_run"]:
-        print(f"gpu.py: not run, the time was up: {', '.join(record['not_run'])}", file=sys.stderr)
+    for line in record["not_run"]:
+        print(f"gpu.py: not run: {line}", file=sys.stderr)
+    if record["broken"]:
+        print(f"gpu.py: the GPU failed with {record['broken']['culprit']}", file=sys.stderr)
     print(f"results: {path}")
     return WRONG if record["wrong"] else 0
 

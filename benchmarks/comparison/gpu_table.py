@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from .cases import Case
-from .results import GPU_BOUNDS, Ratio, Record, measured, size_of
+from .results import GPU_BOUNDS, Ratio, Record, measured, size_of, spoiled
 from .table import SHORT, sizes, table, verdict, whos
 
 NOT_RUN = "not run"
+WRONG = "one side computes something else"
 STAGES = ("build", "test", "sanitize", "bench")
 
 
@@ -79,6 +80,7 @@ def targets(cases: list[Record], planned: list[Case]) -> str:
     """Every target with every size it is for: its ratio and verdict, or that it was not run."""
     shapes = [_as_record(case) for case in planned]
     found = {_key(case): {r.what: r for r in measured(case, GPU_BOUNDS)} for case in cases}
+    wrong = {_key(case): spoiled(case, GPU_BOUNDS) for case in cases}
     tables = []
     for form in ("logits", "linear"):
         of_form = [shape for shape in in_order(shapes) if shape["form"] == form]
@@ -93,7 +95,8 @@ def targets(cases: list[Record], planned: list[Case]) -> str:
                     continue
                 limits[limit] = None
                 ratio = found.get(_key(shape), {}).get(what)
-                cells[size_of(shape)] = NOT_RUN if ratio is None else _cell(ratio, limit)
+                lost = WRONG if what in wrong.get(_key(shape), ()) else NOT_RUN
+                cells[size_of(shape)] = lost if ratio is None else _cell(ratio, limit)
             rows.append([f"{what}, {share}% valid", "; ".join(limits), *cells.values()])
         tables.append(table(["ratio of times", "target", *heads], rows))
     return "\n\n".join(tables)

@@ -219,9 +219,10 @@ GPU_BOUNDS = (
 def measured(case: Record, bounds: tuple[Bound, ...]) -> list[Ratio]:
     """Those ratios of a case whose two sides ran, where a bound that is set is for such a case.
 
-    Of several bounds of one ratio, the one that is for the case counts.
+    Of several bounds of one ratio, the one that is for the case counts. How fast something wrong is
+    tells nothing: see `spoiled`.
     """
-    times = {name: c["times_s"] for name, c in contestants(case).items() if "times_s" in c}
+    times = {name: c["times_s"] for name, c in contestants(case).items() if _is_timed(c)}
     found: dict[str, Ratio] = {}
     for bound in bounds:
         if bound.one in times and bound.other in times:
@@ -229,6 +230,16 @@ def measured(case: Record, bounds: tuple[Bound, ...]) -> list[Ratio]:
             if ratio.target or bound.what not in found:
                 found[bound.what] = ratio
     return list(found.values())
+
+
+def spoiled(case: Record, bounds: tuple[Bound, ...]) -> set[str]:
+    """Those ratios of a case that there are not because a side of them is wrong."""
+    wrong = {name for name, one in contestants(case).items() if "wrong" in one}
+    return {bound.what for bound in bounds if bound.one in wrong or bound.other in wrong}
+
+
+def _is_timed(contestant: Record) -> bool:
+    return "times_s" in contestant and "wrong" not in contestant
 
 
 def ratios(case: Record, cases: list[Record]) -> list[Ratio]:
@@ -248,7 +259,7 @@ def ratios(case: Record, cases: list[Record]) -> list[Ratio]:
                     f"{name}: bf16", "fp32", *(("", 0.0) if name == LINEAR else ("<", 1.0))
                 ).ratio(median(own[name]) / median(beside[name]), case)
                 for name in (IN_PLACE, SEPARATE, LINEAR)
-                if "times_s" in own.get(name, {}) and "times_s" in beside.get(name, {})
+                if _is_timed(own.get(name, {})) and _is_timed(beside.get(name, {}))
             ]
     return found
 

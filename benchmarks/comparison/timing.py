@@ -60,8 +60,9 @@ class Entry:
             "weighted": self.contestant.weighted,
             "gathered": self.gathered,
         }
+        wrong = {"wrong": self.wrong} if self.wrong else {}
         if self.reason:
-            return known | {"not_run": self.reason}
+            return known | {"not_run": self.reason} | wrong
         return known | {
             "first_call_s": self.first_call,
             "errors": self.errors and dict(zip(("loss", "gradient"), self.errors, strict=True)),
@@ -69,7 +70,7 @@ class Entry:
             **self.counted,
             "times_s": self.times,
             **({"plan": self.details} if self.details else {}),
-            **({"wrong": self.wrong} if self.wrong else {}),
+            **wrong,
         }
 
     def drop(self, error: Exception, *, strict: bool) -> None:
@@ -78,7 +79,7 @@ class Entry:
         if strict and is_ours:
             raise error
         self.reason = reason_of(error)
-        self.wrong = self.reason if is_ours else ""
+        self.wrong = self.wrong or (self.reason if is_ours else "")
         self.run = None
 
 
@@ -95,6 +96,32 @@ class Bench:
     contestants: Mapping[str, tuple[Contestant, ...]]
     stopwatch: Stopwatch
     strict: bool = True
+
+
+class BrokenDevice(Exception):  # noqa: N818 - It says what it is.
+    """A device that computes nothing any more, and who left it so."""
+
+    def __init__(self, name: str, group: str, error: Exception) -> None:
+        super().__init__(f"{name}: {reason_of(error)}")
+        self.group = group
+
+
+def require_working(bench: Bench, name: str, group: str, error: Exception) -> None:
+    """After an error: most leave a GPU as it was, but after some every later call fails too.
+
+    Errors: BrokenDevice, for whatever is run then would be blamed for what it never did.
+    """
+    try:
+        bench.stopwatch.wait()
+    except Exception as broken:
+        raise BrokenDevice(name, group, error) from broken
+
+
+def free_memory(bench: Bench) -> None:
+    """Gives back what was freed, for blocks kept in other sizes are no use to what comes next."""
+    gc.collect()
+    if bench.device == "cuda":
+        torch.cuda.empty_cache()
 
 
 CPU = Bench("cpu", CONTESTANTS, CpuStopwatch())
@@ -118,12 +145,13 @@ class Plan:
 def run_case(case: Case, plan: Plan, progress: Progress) -> dict[str, Any]:
     """The record of a case.
 
-    Errors: WrongResult; whatever VisATB itself raises.
+    Errors: BrokenDevice; where that is strict, WrongResult and whatever VisATB itself raises.
     """
     # Compiled code of other shapes would count towards the limit of recompilations. On a GPU that
     # limit is lifted, for compiling takes longer than all the rest.
     if plan.bench.device == "cpu":
         torch.compiler.reset()
+    free_memory(plan.bench)
     progress.show("data")
     data = make_data(case, plan.bench.device)
     entries = _entries(case, data, plan)
@@ -169,31 +197,38 @@ def _entries(case: Case, data: Data, plan: Plan) -> list[Entry]:
 
 
 def _warm_up(entry: Entry, reference: Reference, bench: Bench) -> None:
-    """The first call, which is checked and may compile; the second tells the memory."""
+    """Readies an entry for its rounds, or drops it."""
     try:
-        run = entry.contestant.make(entry.data)
-        entry.data.renew()
-        bench.stopwatch.wait()
-        start = time.perf_counter()
-        result = run()
-        bench.stopwatch.wait()
-        entry.first_call = time.perf_counter() - start
+        entry.run = _first_calls(entry, reference, bench)
+    except WrongResult:
+        raise
     except Exception as error:  # noqa: BLE001 - a rival may raise anything
-        entry.drop(error, strict=bench.strict)
-        return
+        _drop(entry, error, bench)
+
+
+def _first_calls(entry: Entry, reference: Reference, bench: Bench) -> Run:
+    """The first call, which is checked and may compile; the second tells the memory."""
+    run = entry.contestant.make(entry.data)
+    entry.data.renew()
+    bench.stopwatch.wait()
+    start = time.perf_counter()
+    result = run()
+    bench.stopwatch.wait()
+    entry.first_call = time.perf_counter() - start
     if result is not None:
         _check(entry, result, reference, strict=bench.strict)
     del result
     gc.collect()
     entry.data.renew()
-    try:
-        entry.peak_extra = bench.stopwatch.peak_extra(run)
-    except Exception as error:  # noqa: BLE001
-        entry.drop(error, strict=bench.strict)
-        return
-    entry.run = run
+    entry.peak_extra = bench.stopwatch.peak_extra(run)
     if entry.contestant.details is not None:
         entry.details = entry.contestant.details(entry.data)
+    return run
+
+
+def _drop(entry: Entry, error: Exception, bench: Bench) -> None:
+    entry.drop(error, strict=bench.strict)
+    require_working(bench, entry.title, entry.contestant.group, error)
 
 
 def _check(entry: Entry, result: Result, reference: Reference, *, strict: bool) -> None:
@@ -221,7 +256,7 @@ def _rounds(entries: list[Entry], plan: Plan, progress: Progress) -> None:
                 try:
                     _time_once(entry, plan)
                 except Exception as error:  # noqa: BLE001
-                    entry.drop(error, strict=plan.bench.strict)
+                    _drop(entry, error, plan.bench)
     finally:
         gc.enable()
 

@@ -47,10 +47,12 @@ def rounding_faults(found: Tensor, exact: Tensor, floor: Tensor | float) -> dict
     Args:
         exact: the gradient in fp64.
         floor: 1e-7 lambda grad_scale / D of each row, for an error that is allowed everywhere.
+
+    Comparisons are negated, so that a NaN is a fault.
     """
     error = (found.double() - exact).abs()
     if found.dtype == torch.float32:
-        bad = (error > 2e-6 * exact.abs()) & (error > floor)
+        bad = ~((error <= 2e-6 * exact.abs()) | (error <= floor))
         return {"beyond 2e-6": bad.double().mean().item()} if bad.any() else {}
     kind = torch.finfo(found.dtype)
     nearest = exact.to(found.dtype)
@@ -58,7 +60,9 @@ def rounding_faults(found: Tensor, exact: Tensor, floor: Tensor | float) -> dict
     wrong = (found != nearest) & normal
     share = wrong.sum().item() / max(normal.sum().item(), 1)
     unit = kind.eps * torch.exp2(torch.floor(torch.log2(exact.abs().clamp(min=kind.tiny))))
-    bad = ((found.double() - nearest.double()).abs() > unit) & (error > floor)
+    steps = (found.double() - nearest.double()).abs()
+    # An infinity that is the nearest number has no distance from itself.
+    bad = ~((found == nearest) | (steps <= unit) | (error <= floor))
     faults = {"not correctly rounded": share} if share > 1e-3 else {}
     return {**faults, "beyond 1 ulp": bad.double().mean().item()} if bad.any() else faults
 

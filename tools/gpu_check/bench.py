@@ -37,7 +37,10 @@ def _benchmark(context: Context, limit: float) -> Record:
     if done.code != 0:
         return failed(done.last_line(), **more)
     if more["left_out"]:
-        return not_run(f"the time was up before {len(more['left_out'])} of its parts", **more)
+        return not_run(
+            f"{len(more['left_out'])} of its parts were not run, the first: {more['left_out'][0]}",
+            **more,
+        )
     return passed(**more)
 
 
