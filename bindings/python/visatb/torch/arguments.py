@@ -101,7 +101,8 @@ def prepare_count(name: str, value: int | None, smallest: int) -> int | None:
         return None
     if not _is_integer(value) or not smallest <= value < 2**63:
         # To take a number out of a tensor may mean to wait for a GPU, which is not ours to decide.
-        remedy = f", such as int({name})" if isinstance(value, Tensor) else ""
+        given: object = value
+        remedy = f", such as int({name})" if isinstance(given, Tensor) else ""
         raise ArgumentError(
             f"{name} = {value!r}; expected None or an integer of at least {smallest}{remedy}"
         )
