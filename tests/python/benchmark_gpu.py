@@ -20,11 +20,11 @@ def bare(program: str, *arguments: str | Path) -> subprocess.CompletedProcess[st
     command = [sys.executable, "-S", str(ROOT / "benchmarks" / program), *map(str, arguments)]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     run = subprocess.run
-    return run(command, capture_output=True, text=True, check=False, env=environment)  # noqa: S603
+    return run(command, capture_output=True, text=True, check=False, env=environment)
 
 
 def gpu(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """benchmarks/gpu.py, to its end."""
     command = [sys.executable, str(GPU), *map(str, arguments)]
     run = subprocess.run
-    return run(command, capture_output=True, text=True, check=False, timeout=600)  # noqa: S603
+    return run(command, capture_output=True, text=True, check=False, timeout=600)
