@@ -39,7 +39,8 @@ visatb_status cuda_find_device(const char *function, const char *name, const voi
     if (place == CUDA_PLACE_DEVICE)
         return VISATB_OK;
     status = runtime_device(function, &current); /* any of them can reach it */
-    *ordinal = current.ordinal;
+    if (status == VISATB_OK)
+        *ordinal = current.ordinal;
     return status;
 }
 

@@ -6,8 +6,6 @@
 #include "common/error.h"
 #include "cpu/convert.h"
 
-#include <inttypes.h>
-
 static const char function[] = "visatb_vitw_loss";
 
 enum { ALIGNMENT = 16 };
