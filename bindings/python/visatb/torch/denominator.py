@@ -1,4 +1,4 @@
-"""D of the whole optimiser step, counted before its losses."""
+"""D of the whole optimiser step, and the tokens that it is made of, counted before its losses."""
 
 from __future__ import annotations
 
@@ -6,11 +6,52 @@ import torch
 from torch import Tensor
 
 from .._errors import ArgumentError
-from . import gpu, ops
+from . import ops
 from .arguments import prepare_ignore_index
 from .places import Given, place_and_value
 from .rows import prepare_rows_without_logits
 from .task_weights import TaskWeights, prepare_task_weights
+
+
+def count_task_tokens(given: Given, tasks: int, ignore_index: int = -100) -> Tensor:
+    """The numbers of valid tokens by task, [tasks + 1] int64, on the device of the labels.
+
+    Integers, so that sums over micro-batches and ranks have the same bits in any order, and engines
+    that cast the float tensors of a batch leave them alone.
+
+    Args:
+        given: labels [batch, seq] or [rows]; task ids [batch], [batch, seq] or [rows]; and whether
+            row t predicts label t + 1.
+        tasks: how many there are.
+
+    Returns:
+        Behind the tasks stands the number of valid tokens with a task id that is not in [0, tasks):
+        0 on the CPU, where it is an error; on a GPU nobody waits to look at it.
+
+    Errors: ArgumentError.
+    """
+    row_labels, row_tasks = prepare_rows_without_logits(*given[:2], ignore_index, given.shift)
+    valid = row_labels != ignore_index
+    # What stands beside an ignored label is not read.
+    row_tasks = torch.where(valid, row_tasks, 0)
+    wrong = (row_tasks < 0) | (row_tasks >= tasks)
+    if ops.has_value(wrong):
+        _refuse(wrong, tasks, given)
+    slots = torch.where(wrong, tasks, row_tasks).to(torch.int64)
+    counts = torch.zeros(tasks + 1, dtype=torch.int64, device=slots.device)
+    return counts.index_add(0, slots, valid.to(torch.int64))
+
+
+def weigh(counts: Tensor, weights: Tensor) -> Tensor:
+    """The weight of so many tokens by task, () fp64; NaN if some have no task.
+
+    Args:
+        counts: as `count_task_tokens` gives them, or a sum of such.
+        weights: lambda, [tasks] fp32, on the same device.
+    """
+    # Without a token of a task its weight, be it infinite, adds nothing.
+    each = torch.where(counts[:-1] > 0, weights.double() * counts[:-1], 0.0)
+    return torch.where(counts[-1] > 0, torch.nan, each.sum())
 
 
 def vitw_denominator(
@@ -38,24 +79,15 @@ def vitw_denominator(
     a weights.json those of `load_weights`.
     """
     ignored = prepare_ignore_index(ignore_index)
-    row_labels, row_tasks = prepare_rows_without_logits(labels, task_ids, ignored, shift)
-    weights = prepare_task_weights(task_weights, labels.device)
-    valid = row_labels != ignored
-    # What stands beside an ignored label is not read.
-    tasks = torch.where(valid, row_tasks, 0)
-    weight = weights.double()
-    if ops.has_value(tasks):
-        _require_tasks(tasks, len(weights), Given(labels, task_ids, shift))
-    elif gpu.is_gpu(tasks.device):
-        # To read beyond the weights would end the process's work on this GPU.
-        weight = torch.cat([weight, weight.new_full((1,), torch.nan)])
-        tasks = torch.where((tasks < 0) | (tasks >= len(weights)), len(weights), tasks)
-    weight = weight.index_select(0, tasks)
-    return torch.where(valid, weight, 0.0).sum()
+    given = Given(labels, task_ids, shift)
+    # Labels that are no tensor have no device, and are refused when they are counted.
+    device = labels.device if isinstance(labels, Tensor) else torch.device("cpu")
+    weights = prepare_task_weights(task_weights, device)
+    return weigh(count_task_tokens(given, len(weights), ignored), weights)
 
 
-def _require_tasks(row_tasks: Tensor, tasks: int, given: Given) -> None:
-    wrong = ((row_tasks < 0) | (row_tasks >= tasks)).nonzero()
-    if len(wrong):
-        found = place_and_value(given, "task_ids", int(wrong[0]))
+def _refuse(wrong: Tensor, tasks: int, given: Given) -> None:
+    rows = wrong.nonzero()
+    if len(rows):
+        found = place_and_value(given, "task_ids", int(rows[0]))
         raise ArgumentError(f"{found}; expected a value in [0, {tasks})")
