@@ -391,9 +391,9 @@ def test_new_weights_go_into_the_copy_that_a_gpu_has(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(gpu, "is_gpu", lambda device: device.type == "meta")
     monkeypatch.setattr(gpu, "is_capturing", lambda _: False)
     loss = VITWLoss([1.0, 2.0])
-    copy = loss._weights_on(torch.device("meta"))
+    copy = loss.weights_on(torch.device("meta"))
     loss.task_weights = [3.0, 4.0]
-    assert loss._weights_on(torch.device("meta")) is copy
+    assert loss.weights_on(torch.device("meta")) is copy
     loss.task_weights = [3.0, 4.0, 5.0]
-    assert loss._weights_on(torch.device("meta")).shape == (3,)
+    assert loss.weights_on(torch.device("meta")).shape == (3,)
     assert list(loss.__getstate__()["_by_device"]) == [torch.device("cpu")]

@@ -178,6 +178,18 @@ def load_weights(path: PathLike, tasks: Sequence[str] | None = None) -> NDArray[
     return result
 
 
+def task_names(path: PathLike) -> list[str]:
+    """The names of a weights file's tasks in its order, that of `load_weights`.
+
+    Errors: FileError, DataError (no list of names).
+    """
+    content, name = read(path, "weights")
+    names = _task_names(content)
+    if names is None:
+        raise DataError(f"{name}: tasks: expected a list of names", "tasks")
+    return [task.decode() for task in names]
+
+
 def evaluate(results: Source, *, baseline: str | None = None) -> dict[str, Any]:
     """Compares methods by their improvement over a baseline (Eq. 9).
 

@@ -80,8 +80,8 @@ def vitw_denominator(
     """
     ignored = prepare_ignore_index(ignore_index)
     given = Given(labels, task_ids, shift)
-    # Labels that are no tensor have no device, and are refused when they are counted.
-    device = labels.device if isinstance(labels, Tensor) else torch.device("cpu")
+    # What is no tensor has no device, and is refused when it is counted.
+    device = getattr(labels, "device", torch.device("cpu"))
     weights = prepare_task_weights(task_weights, device)
     return weigh(count_task_tokens(given, len(weights), ignored), weights)
 

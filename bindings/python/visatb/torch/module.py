@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from .._errors import ArgumentError
 from . import gpu, ops
 from .arguments import Scalar
-from .denominator import vitw_denominator
+from .denominator import count_task_tokens, vitw_denominator
 from .function import vitw_loss
 from .linear import vitw_linear_loss
+from .places import Given
 from .stats import Stats
 from .task_weights import (
     TaskWeights,
@@ -104,12 +105,18 @@ class _Loss(nn.Module):
         return vitw_denominator(
             labels,
             task_ids,
-            self._weights_on(labels.device),
+            self.weights_on(labels.device),
             ignore_index=self.ignore_index,
             shift=self.shift,
         )
 
-    def _weights_on(self, device: torch.device) -> Tensor:
+    def count_task_tokens(self, given: Given) -> Tensor:
+        """`count_task_tokens` of such labels, with the tasks and the ignore_index of this loss."""
+        tasks = len(self._by_device[torch.device("cpu")])
+        return count_task_tokens(given, tasks, self.ignore_index)
+
+    def weights_on(self, device: torch.device) -> Tensor:
+        """Lambda on a device, [tasks] fp32, to be read only; kept there for later calls."""
         if device not in self._by_device:
             weights = self._by_device[torch.device("cpu")]
             if ops.is_tracing():
@@ -215,7 +222,7 @@ class VITWLoss(_Loss):
             logits,
             labels,
             task_ids,
-            self._weights_on(logits.device),
+            self.weights_on(logits.device),
             inplace=self.inplace,
             return_stats=True,
             **self._options(denominator, grad_scale),
@@ -295,7 +302,7 @@ class VITWLinearLoss(_Loss):
             weight,
             labels,
             task_ids,
-            self._weights_on(hidden.device),
+            self.weights_on(hidden.device),
             bias=bias,
             return_stats=True,
             chunk_bytes=self.chunk_bytes,

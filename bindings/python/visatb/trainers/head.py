@@ -1,0 +1,126 @@
+"""The linear form inside any model with a linear head, without a copy of the model's code.
+
+While the model runs, its head hands on the hidden states that it is given, and in the place of the
+model's own loss the linear loss takes them, with the head's weight. Both happen inside the model's
+forward, as DistributedDataParallel and gradient checkpointing need it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor, nn
+
+from .._errors import UnsupportedError
+from ..torch.module import VITWLinearLoss
+from ..torch.stats import Stats
+from .refusals import refuse_sharded_head
+from .step import Step
+
+
+class LinearHead:
+    """The head of a model that gives its labels to `self.loss_function`, as transformers' do.
+
+    Args:
+        model: not wrapped; it has `get_output_embeddings` and `loss_function`.
+        criterion: with return_stats.
+
+    Errors: UnsupportedError for a head that is no plain nn.Linear.
+    """
+
+    def __init__(self, model: Any, criterion: VITWLinearLoss) -> None:
+        self._model = model
+        self._criterion = criterion
+        self._head = plain_head(model)
+        if not hasattr(model, "loss_function"):
+            raise UnsupportedError(
+                f"linear=True: {type(model).__name__} has no loss_function, by which its forward "
+                "would give its labels away; expected linear=False, or a model of transformers 4.46"
+                " or newer"
+            )
+        self._hidden: Tensor | None = None
+        self._version = 0
+        self._stats: Stats | None = None
+
+    def loss_of(
+        self, model: Any, inputs: dict[str, Any], task_ids: Tensor, step: Step | None
+    ) -> tuple[Tensor, Stats, Any]:
+        """(loss, statistics, outputs) of the model, which may be wrapped, for inputs with labels.
+
+        The outputs have hidden states for logits.
+        """
+        with self._head_hands_on(), self._loss_takes_over(task_ids, step):
+            outputs = model(**inputs)
+        stats, self._stats, self._hidden = self._stats, None, None
+        if stats is None:
+            raise UnsupportedError(
+                f"linear=True: the forward of {type(self._model).__name__} does not compute its "
+                "loss by self.loss_function; expected linear=False"
+            )
+        # What the wrapper hands out, not what was computed inside of it: its backward goes through.
+        return outputs["loss"] if isinstance(outputs, dict) else outputs[0], stats, outputs
+
+    @contextlib.contextmanager
+    def _head_hands_on(self) -> Iterator[None]:
+        def forward(hidden: Tensor) -> Tensor:
+            self._hidden, self._version = hidden, hidden._version
+            return hidden
+
+        self._head.__dict__["forward"] = forward
+        try:
+            yield
+        finally:
+            del self._head.__dict__["forward"]
+
+    @contextlib.contextmanager
+    def _loss_takes_over(self, task_ids: Tensor, step: Step | None) -> Iterator[None]:
+        def loss_function(*, logits: Tensor, labels: Tensor, **_: Any) -> Tensor:
+            if logits is not self._hidden or logits._version != self._version:
+                raise UnsupportedError(
+                    f"linear=True: {type(self._model).__name__} changes what its head gives (a cap,"
+                    " a scale or another type) before it computes its loss; expected linear=False"
+                )
+            refuse_sharded_head(self._head.weight)
+            loss: Tensor
+            loss, self._stats = self._criterion(
+                logits,
+                self._head.weight,
+                labels.to(logits.device),
+                task_ids,
+                bias=self._head.bias,
+                denominator=None if step is None else step.denominator,
+                max_valid_rows=None if step is None else step.max_valid_rows,
+            )
+            return loss
+
+        had = "_loss_function" in self._model.__dict__
+        before = self._model.__dict__.get("_loss_function")
+        self._model.loss_function = loss_function
+        try:
+            yield
+        finally:
+            if had:
+                self._model.loss_function = before
+            else:
+                del self._model._loss_function
+
+
+def plain_head(model: Any) -> nn.Linear:
+    """The model's head, if its weight is all there is to it.
+
+    Errors: UnsupportedError.
+    """
+    head = model.get_output_embeddings()
+    if not isinstance(head, nn.Linear) or "forward" in head.__dict__ or _is_adapted(head):
+        raise UnsupportedError(
+            f"linear=True: the head of {type(model).__name__} is a {type(head).__name__}; expected "
+            "a plain nn.Linear, without an adapter (LoRA: leave lm_head out of target_modules and "
+            "modules_to_save) and without a hook; or linear=False"
+        )
+    return head
+
+
+def _is_adapted(head: nn.Linear) -> bool:
+    return any(True for _ in head.children()) or type(head).forward is not nn.Linear.forward

@@ -1,0 +1,93 @@
+"""A DataLoader whose batches know their optimiser step."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from torch import Tensor
+
+from .._errors import ArgumentError
+from ..torch.places import Given
+from .step import STEP, Criterion, Scope, StepCounter
+
+Batch = dict[str, Any]
+
+
+class StepLoader:
+    """Any DataLoader, looking one accumulation window ahead.
+
+        for batch in StepLoader(loader, criterion, accumulation_steps=4):
+            step = batch.pop("visatb_step")
+            logits = model(batch["input_ids"])
+            loss = criterion(
+                logits, batch["labels"], batch["task_ids"], denominator=step.denominator
+            )
+            loss.backward()
+            if step.is_last:
+                optimizer.step()
+                optimizer.zero_grad()
+
+    The window's batches are taken from the loader together, then handed out one by one; with
+    accumulation_steps=1 nothing waits. The last window of an epoch may be shorter.
+
+    Args:
+        loader: of dicts, which get their `Step` as "visatb_step". What it has besides, such as
+            `set_epoch`, is there too.
+        criterion: VITWLoss or VITWLinearLoss, or the StepCounter of one.
+        accumulation_steps: micro-batches of a rank between two steps of the optimiser.
+        count: how many valid tokens of each task a batch has, where that is not to be read off its
+            "labels" and "task_ids" (`StepCounter.count`).
+        scope, group, averaged: as in `StepCounter`.
+
+    Errors: ArgumentError; for a batch without labels or task ids too.
+    """
+
+    def __init__(
+        self,
+        loader: Iterable[Batch],
+        criterion: Criterion | StepCounter,
+        *,
+        accumulation_steps: int = 1,
+        count: Callable[[Batch], Tensor] | None = None,
+        scope: Scope = "step",
+        group: Any = None,
+        averaged: bool = True,
+    ) -> None:
+        if accumulation_steps < 1:
+            raise ArgumentError(f"accumulation_steps = {accumulation_steps}; expected at least 1")
+        self._loader = loader
+        self._accumulation_steps = accumulation_steps
+        self._counter = (
+            criterion
+            if isinstance(criterion, StepCounter)
+            else StepCounter(criterion, scope=scope, group=group, averaged=averaged)
+        )
+        self._count = self._count_labels if count is None else count
+
+    def __iter__(self) -> Iterator[Batch]:
+        batches = iter(self._loader)
+        # A window is taken whole and no further: what comes after the last one, a loader is asked
+        # for only when the trainer is done with it.
+        while window := list(itertools.islice(batches, self._accumulation_steps)):
+            steps = self._counter.steps([self._count(batch) for batch in window])
+            for batch, step in zip(window, steps, strict=True):
+                batch[STEP] = step
+            yield from window
+
+    def __len__(self) -> int:
+        return len(self._loader)  # type: ignore[arg-type]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_loader"], name)
+
+    def _count_labels(self, batch: Batch) -> Tensor:
+        for key in ("labels", "task_ids"):
+            if key not in batch:
+                raise ArgumentError(
+                    f"a batch without {key!r} (it has: {', '.join(map(str, batch))}); "
+                    "expected labels and task_ids, which TaskCollator adds"
+                )
+        shift = self._counter.criterion.shift
+        return self._counter.count(Given(batch["labels"], batch["task_ids"], shift))

@@ -1,0 +1,53 @@
+"""The loss and the share of tokens of each task, as a trainer logs them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from ..torch.stats import Stats
+from .tasks import TaskTable
+
+
+class TaskLog:
+    """Adds up what the losses tell of their tasks, on their device, until it is logged.
+
+    Args:
+        tasks: which there are.
+        group: the ranks to add up over; None: all.
+    """
+
+    def __init__(self, tasks: TaskTable, group: Any = None) -> None:
+        self._tasks = tasks
+        self._group = group
+        self._sums: Tensor | None = None
+
+    def add(self, stats: Stats) -> None:
+        """What one loss says; nobody waits for it."""
+        sums = torch.stack([stats.task_nll, stats.task_tokens.double()])
+        self._sums = sums if self._sums is None else self._sums + sums
+
+    def take(self, prefix: str = "") -> dict[str, float]:
+        """What was added up since the last time, over all ranks, which must all call this.
+
+        Returns:
+            "loss/<task>", the mean nll of its tokens, and "token_share/<task>", of all valid ones;
+            neither for a task that had none.
+        """
+        sums, self._sums = self._sums, None
+        if sums is None:
+            return {}
+        if dist.is_available() and dist.is_initialized() and dist.get_world_size(self._group) > 1:
+            dist.all_reduce(sums, group=self._group)
+        nll, tokens = sums.tolist()
+        everything = sum(tokens)
+        logged = {}
+        for task in range(len(self._tasks)):
+            if tokens[task] > 0:
+                name = self._tasks.label(task)
+                logged[f"{prefix}loss/{name}"] = nll[task] / tokens[task]
+                logged[f"{prefix}token_share/{name}"] = tokens[task] / everything
+        return logged

@@ -1,0 +1,75 @@
+"""What would train another loss than was asked for, said before it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch.utils.data import WeightedRandomSampler
+
+from .._errors import ArgumentError, UnsupportedError
+
+
+def refuse_liger(model: Any) -> None:
+    """Raises ArgumentError for a model whose forward is Liger's, which computes its own loss."""
+    forwards = (getattr(model, "forward", None), getattr(type(model), "forward", None))
+    if any("liger_kernel" in str(getattr(each, "__module__", "")) for each in forwards):
+        raise ArgumentError(
+            f"{type(model).__name__}.forward is Liger's; expected the model's own, for both would "
+            "compute the loss: use_liger_kernel=False, and no apply_liger_kernel_to_..."
+        )
+
+
+def refuse_weighted_sampling(loader: Any) -> None:
+    """Raises ArgumentError for a loader that draws by weight, where that can be seen."""
+    for sampler in _samplers_of(loader):
+        if isinstance(sampler, WeightedRandomSampler):
+            raise _weighted("a WeightedRandomSampler")
+    for examples in _examples_of(getattr(loader, "dataset", None)):
+        if getattr(examples, "probabilities", None) is not None:
+            raise _weighted("datasets.interleave_datasets(probabilities=...)")
+
+
+def refuse_sharded_head(weight: Any) -> None:
+    """Raises UnsupportedError for a head that is not whole on this rank while the loss needs it."""
+    owner = None
+    if hasattr(weight, "ds_id"):
+        owner = "DeepSpeed's ZeRO-3"
+    elif type(weight).__name__ == "DTensor" or hasattr(weight, "placements"):
+        owner = "FSDP or tensor parallelism"
+    elif getattr(weight, "_is_flat_param", False) or weight.dim() != 2:
+        owner = "FSDP"
+    if owner is not None:
+        raise UnsupportedError(
+            f"linear=True with a head that {owner} keeps in pieces; expected linear=False, whose "
+            "loss takes the logits and leaves the head to the model"
+        )
+
+
+def _weighted(what: str) -> ArgumentError:
+    return ArgumentError(
+        f"the training data is drawn by {what}; expected each sample as often as any other, for to "
+        "sample by weights and to weigh the loss by them squares them. If those are not the task "
+        "weights: allow_weighted_sampling=True"
+    )
+
+
+def _samplers_of(loader: Any) -> Iterator[Any]:
+    """The samplers inside of one another: accelerate wraps them."""
+    for _ in range(8):
+        following = getattr(loader, "batch_sampler", None) or getattr(loader, "sampler", None)
+        if following is None:
+            return
+        yield following
+        loader = following
+
+
+def _examples_of(dataset: Any) -> Iterator[Any]:
+    """What an IterableDataset of Hugging Face's draws from, inside of one another."""
+    dataset = getattr(dataset, "dataset", dataset)
+    examples = getattr(dataset, "_ex_iterable", None)
+    for _ in range(64):
+        if examples is None:
+            return
+        yield examples
+        examples = getattr(examples, "ex_iterable", None)

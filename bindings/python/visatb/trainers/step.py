@@ -1,0 +1,148 @@
+"""One numerator and one denominator over an optimiser step: the sum over micro-batches and ranks.
+
+The denominator of Eq. 2 is known before the first forward of a step: it is made of labels, task ids
+and weights alone. Whoever has the batches of a step ahead counts them here, once; each loss then
+divides by it, and the sums add up by themselves, over micro-batches by gradient accumulation, and
+over ranks by the averaging of gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from .._errors import ArgumentError
+from ..torch.denominator import weigh
+from ..torch.module import VITWLinearLoss, VITWLoss
+from ..torch.places import Given
+
+Scope = Literal["step", "local"]
+Criterion = VITWLoss | VITWLinearLoss
+
+# Where a batch carries its Step.
+STEP = "visatb_step"
+
+
+class Step:
+    """What the loss of one micro-batch must know of its optimiser step.
+
+    Neither a tensor nor a container: what moves, casts or splits the tensors of a batch lets it be.
+
+    Attributes:
+        denominator: () fp64, what the loss of this micro-batch divides by: D of the whole step,
+            over the ranks that gradients are averaged over.
+        task_tokens: [tasks] int64, valid tokens of the whole step by task.
+        max_valid_rows: how many of this micro-batch's rows are valid, for `vitw_linear_loss`; None
+            where only the GPU knows.
+        micro_batch, micro_batches: the how-manieth of how many, on this rank.
+    """
+
+    __slots__ = ("denominator", "max_valid_rows", "micro_batch", "micro_batches", "task_tokens")
+
+    def __init__(
+        self,
+        denominator: Tensor,
+        task_tokens: Tensor,
+        max_valid_rows: int | None,
+        micro_batch: int,
+        micro_batches: int,
+    ) -> None:
+        self.denominator = denominator
+        self.task_tokens = task_tokens
+        self.max_valid_rows = max_valid_rows
+        self.micro_batch = micro_batch
+        self.micro_batches = micro_batches
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the optimiser steps after this micro-batch."""
+        return self.micro_batch == self.micro_batches - 1
+
+
+class StepCounter:
+    """Counts the tokens of optimiser steps, each by one sum over ranks of a few integers.
+
+    Args:
+        criterion: the loss whose weights and options count.
+        scope: "step", Eq. 2; or "local", which divides each micro-batch by its own weight and
+            averages: not Eq. 2, but what the paper's authors published. For comparisons.
+        group: the ranks whose batches make up a step, all of which count together; None: all there
+            are. Not the ranks of a tensor- or sequence-parallel group that share a batch.
+        averaged: whether gradients are averaged over those ranks, as DistributedDataParallel, FSDP
+            and DeepSpeed do, or added up.
+        divided_later_by: what else the loss will be divided by, such as the accumulation steps by
+            a trainer that does so in any case.
+    """
+
+    def __init__(
+        self,
+        criterion: Criterion,
+        *,
+        scope: Scope = "step",
+        group: Any = None,
+        averaged: bool = True,
+        divided_later_by: int = 1,
+    ) -> None:
+        if scope not in ("step", "local"):
+            raise ArgumentError(f'scope = {scope!r}; expected "step" or "local"')
+        if criterion.reduction != "mean":
+            raise ArgumentError(
+                f'a criterion with reduction = {criterion.reduction!r}; expected "mean", '
+                "for the step's denominator divides"
+            )
+        self.criterion = criterion
+        self._scope = scope
+        self._group = group
+        self._averaged = averaged
+        self._divided_later_by = divided_later_by
+
+    def count(self, given: Given) -> Tensor:
+        """The tokens of one micro-batch by task, as `steps` takes them; nobody waits for a GPU."""
+        return self.criterion.count_task_tokens(given)
+
+    def steps(self, counts: Sequence[Tensor]) -> list[Step]:
+        """The step of each micro-batch of one rank's window.
+
+        Every rank of the group must call it as often, whatever its window holds.
+
+        Args:
+            counts: of each micro-batch, [tasks + 1] int64 by `count`, all on one device.
+        """
+        if not counts:
+            return []
+        ranks = self._ranks()
+        total = torch.stack(list(counts)).sum(0)
+        if self._scope == "step" and ranks > 1:
+            total = _sum_over_ranks(total, self._group)
+        return [self._step(total, counts, index, ranks) for index in range(len(counts))]
+
+    def _step(self, total: Tensor, counts: Sequence[Tensor], index: int, ranks: int) -> Step:
+        own = counts[index]
+        if self._scope == "step":
+            factor = self._divided_later_by * (ranks if self._averaged else 1)
+            denominator = self._weigh(total) / factor
+        else:
+            parts = len(counts) * (1 if self._averaged else ranks)
+            denominator = self._weigh(own) * (parts / self._divided_later_by)
+        valid = int(own.sum()) if own.device.type == "cpu" else None
+        return Step(denominator, total[:-1], valid, index, len(counts))
+
+    def _weigh(self, counts: Tensor) -> Tensor:
+        return weigh(counts, self.criterion.weights_on(counts.device))
+
+    def _ranks(self) -> int:
+        if not (dist.is_available() and dist.is_initialized()):
+            return 1
+        return dist.get_world_size(self._group)
+
+
+def _sum_over_ranks(counts: Tensor, group: Any) -> Tensor:
+    # NCCL knows no memory but a GPU's.
+    if counts.device.type == "cpu" and dist.get_backend(group) == "nccl":
+        counts = counts.to(torch.device("cuda", torch.cuda.current_device()))
+    dist.all_reduce(counts, group=group)
+    return counts
