@@ -40,8 +40,6 @@ class LinearHead:
                 "would give its labels away; expected linear=False, or a model of transformers 4.46"
                 " or newer"
             )
-        self._hidden: Tensor | None = None
-        self._version = 0
         self._stats: Stats | None = None
 
     def loss_of(
@@ -51,9 +49,9 @@ class LinearHead:
 
         The outputs have hidden states for logits.
         """
-        with self._head_hands_on(), self._loss_takes_over(task_ids, step):
+        with handing_on(self._head) as handed, self._loss_takes_over(handed, task_ids, step):
             outputs = model(**inputs)
-        stats, self._stats, self._hidden = self._stats, None, None
+        stats, self._stats = self._stats, None
         if stats is None:
             raise UnsupportedError(
                 f"linear=True: the forward of {type(self._model).__name__} does not compute its "
@@ -63,21 +61,11 @@ class LinearHead:
         return outputs["loss"] if isinstance(outputs, dict) else outputs[0], stats, outputs
 
     @contextlib.contextmanager
-    def _head_hands_on(self) -> Iterator[None]:
-        def forward(hidden: Tensor) -> Tensor:
-            self._hidden, self._version = hidden, hidden._version
-            return hidden
-
-        self._head.__dict__["forward"] = forward
-        try:
-            yield
-        finally:
-            del self._head.__dict__["forward"]
-
-    @contextlib.contextmanager
-    def _loss_takes_over(self, task_ids: Tensor, step: Step | None) -> Iterator[None]:
+    def _loss_takes_over(
+        self, handed: Handed, task_ids: Tensor, step: Step | None
+    ) -> Iterator[None]:
         def loss_function(*, logits: Tensor, labels: Tensor, **_: Any) -> Tensor:
-            if logits is not self._hidden or logits._version != self._version:
+            if not handed.is_untouched(logits):
                 raise UnsupportedError(
                     f"linear=True: {type(self._model).__name__} changes what its head gives (a cap,"
                     " a scale or another type) before it computes its loss; expected linear=False"
@@ -105,6 +93,34 @@ class LinearHead:
                 self._model.loss_function = before
             else:
                 del self._model._loss_function
+
+
+class Handed:
+    """What a head was given and handed on."""
+
+    def __init__(self) -> None:
+        self.hidden: Tensor | None = None
+        self._version = 0
+
+    def take(self, hidden: Tensor) -> Tensor:
+        """The head's forward."""
+        self.hidden, self._version = hidden, hidden._version
+        return hidden
+
+    def is_untouched(self, logits: Tensor) -> bool:
+        """Whether these "logits" are what was handed on, and nobody wrote to them."""
+        return logits is self.hidden and logits._version == self._version
+
+
+@contextlib.contextmanager
+def handing_on(head: nn.Linear) -> Iterator[Handed]:
+    """While this lasts, the head hands on what it is given."""
+    handed = Handed()
+    head.__dict__["forward"] = handed.take
+    try:
+        yield handed
+    finally:
+        del head.__dict__["forward"]
 
 
 def plain_head(model: Any) -> nn.Linear:

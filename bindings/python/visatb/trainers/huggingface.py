@@ -18,11 +18,11 @@ from ..torch.function import vitw_loss
 from ..torch.module import VITWLinearLoss, VITWLoss
 from ..torch.places import Given
 from ..torch.stats import Stats
-from .collator import VALID_ROWS, TaskCollator
+from .collator import TaskCollator
 from .head import LinearHead
 from .log import TaskLog
-from .refusals import refuse_liger, refuse_weighted_sampling
-from .step import STEP, Scope, Step, StepCounter
+from .refusals import refuse_data_parallel, refuse_liger, refuse_weighted_sampling
+from .step import STEP, VALID_ROWS, Scope, Step, StepCounter
 from .tasks import NamedWeights, TaskTable
 
 try:
@@ -131,13 +131,9 @@ class VITWTrainerMixin:
         batches, _ = super().get_batch_samples(*args, **kwargs)  # type: ignore[misc]
         if not batches:
             return batches, None
-        valid_rows = [batch.pop(VALID_ROWS, None) for batch in batches]
-        steps = self._step_counter.steps(
-            [self._step_counter.count(_given(batch)) for batch in batches]
+        steps = self._step_counter.attach(
+            batches, lambda batch: self._step_counter.count(_given(batch))
         )
-        for batch, step, valid in zip(batches, steps, valid_rows, strict=True):
-            step.max_valid_rows = valid if step.max_valid_rows is None else step.max_valid_rows
-            batch[STEP] = step
         return batches, steps[0].denominator
 
     def compute_loss(
@@ -244,12 +240,7 @@ def _base_model(trainer: Any) -> Any:
 
 def _refuse_what_cannot_be(trainer: Any) -> None:
     args, base = trainer.args, _base_model(trainer)
-    if args.n_gpu > 1:
-        raise UnsupportedError(
-            f"{args.n_gpu} GPUs in one process, by DataParallel, which splits a batch where nobody "
-            "can count it; expected a process for each (torchrun, accelerate launch), or "
-            "CUDA_VISIBLE_DEVICES=0"
-        )
+    refuse_data_parallel(args)
     if getattr(args, "use_liger_kernel", False):
         raise ArgumentError(
             "use_liger_kernel=True; expected False, for Liger's loss would take the place of VITW, "

@@ -10,9 +10,7 @@ from torch import Tensor
 
 from .._errors import ArgumentError
 from ..torch.places import Given
-from .step import STEP, Criterion, Scope, StepCounter
-
-Batch = dict[str, Any]
+from .step import Batch, Criterion, Scope, StepCounter
 
 
 class StepLoader:
@@ -71,9 +69,7 @@ class StepLoader:
         # A window is taken whole and no further: what comes after the last one, a loader is asked
         # for only when the trainer is done with it.
         while window := list(itertools.islice(batches, self._accumulation_steps)):
-            steps = self._counter.steps([self._count(batch) for batch in window])
-            for batch, step in zip(window, steps, strict=True):
-                batch[STEP] = step
+            self._counter.attach(window, self._count)
             yield from window
 
     def __len__(self) -> int:
