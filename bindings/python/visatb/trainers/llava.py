@@ -76,7 +76,7 @@ def install(
     _refuse_what_cannot_be(trainer, model)
     _check_samples(trainer.train_dataset, table, task_field)
     loss = _Loss(model, table, linear=linear, inplace=inplace, z_loss=z_loss, trainer=trainer)
-    loss.patch()
+    loss.patch(trainer.model)
     trainer.train_dataset = WithTasks(trainer.train_dataset, task_field)
     trainer.data_collator = CountingCollator(
         TaskCollator(trainer.data_collator, table, task_field), LabelReplay(model), len(table)
@@ -85,6 +85,7 @@ def install(
         loss.criterion, scope=scope, divided_later_by=trainer.args.gradient_accumulation_steps
     )
     _wrap_loader(trainer, counter, allow_weighted_sampling=allow_weighted_sampling)
+    _wrap_skipping(trainer)
     _wrap_log(trainer, loss.log)
 
 
@@ -172,8 +173,8 @@ class _Loss:
         self._agreement = Agreement("the replay of LLaVA's image expansion")
         self.log = TaskLog(tasks)
 
-    def patch(self) -> None:
-        """Puts itself around the model's forward."""
+    def patch(self, outermost: nn.Module) -> None:
+        """Puts itself around the model's forward, wherever `outermost` calls it from."""
         stock = self._model.forward
 
         def forward(model: Any, *args: Any, **kwargs: Any) -> Any:
@@ -181,7 +182,12 @@ class _Loss:
             return self._forward(stock, *args, **kwargs)
 
         forward.visatb = self  # type: ignore[attr-defined]
-        self._model.forward = types.MethodType(forward, self._model)
+        patched = types.MethodType(forward, self._model)
+        self._model.forward = patched
+        # An adapter may have taken the forward to be its own (peft 0.4).
+        for module in outermost.modules():
+            if module.__dict__.get("forward") == stock:
+                module.__dict__["forward"] = patched
 
     def _forward(
         self,
@@ -326,6 +332,27 @@ def _wrap_loader(trainer: Any, counter: StepCounter, *, allow_weighted_sampling:
         )
 
     trainer.get_train_dataloader = get_train_dataloader
+
+
+def _wrap_skipping(trainer: Any) -> None:
+    """A training that is resumed skips batches by a loader of its own, which must look ahead too."""
+    loop = trainer._inner_training_loop
+    names = loop.__func__.__globals__
+    skip = names["skip_first_batches"]
+
+    def skip_within(loader: Any, batches: int = 0) -> Any:
+        if isinstance(loader, StepLoader):
+            return loader.over(skip(loader.loader, batches))
+        return skip(loader, batches)
+
+    def loop_that_skips_within(*args: Any, **kwargs: Any) -> Any:
+        names["skip_first_batches"] = skip_within
+        try:
+            return loop(*args, **kwargs)
+        finally:
+            names["skip_first_batches"] = skip
+
+    trainer._inner_training_loop = loop_that_skips_within
 
 
 def _wrap_log(trainer: Any, log: TaskLog) -> None:
