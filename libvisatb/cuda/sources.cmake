@@ -6,6 +6,7 @@ set(VISATB_CUDA_HOST_SOURCES
   cublas.c
   linear_check.c
   linear_layout.c
+  opened_library.c
   paths.c
   scale_gradient.c
   vitw_linear_loss.c

@@ -14,7 +14,7 @@ add_library(visatb_fibres STATIC ${VISATB_CUDA_HOST_SOURCES})
 visatb_compile_kernels_for_cpu(visatb_fibres ${VISATB_CUDA_KERNELS})
 target_include_directories(visatb_fibres PUBLIC "${PROJECT_SOURCE_DIR}/include" "${PROJECT_SOURCE_DIR}/libvisatb")
 target_link_libraries(visatb_fibres PUBLIC visatb_core PRIVATE visatb_options ${CMAKE_DL_LIBS})
-set_source_files_properties("${PROJECT_SOURCE_DIR}/libvisatb/cuda/cublas.c" TARGET_DIRECTORY visatb_fibres
+set_source_files_properties("${PROJECT_SOURCE_DIR}/libvisatb/cuda/opened_library.c" TARGET_DIRECTORY visatb_fibres
   PROPERTIES COMPILE_DEFINITIONS _GNU_SOURCE)
 
 function(visatb_test_on_fibres name)
