@@ -15,7 +15,7 @@ const char *cuda_description_of_nccl(void) {
 visatb_status nccl_device(const char *function, void *comm, int *ordinal) {
     (void)function;
     (void)comm;
-    (void)ordinal;
+    *ordinal = 0;
     return VISATB_ERROR_UNSUPPORTED;
 }
 

@@ -67,8 +67,7 @@ add_test(NAME test_cublas COMMAND test_cublas "$<TARGET_FILE:fake_cublas>")
 
 # D without logits, and an NCCL whose ranks are threads.
 visatb_test_on_fibres(test_denominator_on_gpu test_denominator.c)
-target_compile_definitions(test_denominator_on_gpu PRIVATE DENOMINATOR_DEVICE=VISATB_DEVICE_CUDA)
-add_test(NAME test_denominator_on_gpu COMMAND test_denominator_on_gpu)
+add_test(NAME test_denominator_on_gpu COMMAND test_denominator_on_gpu cuda)
 visatb_test_on_fibres(test_cuda_denominator test_cuda_denominator.c loss_call.c loss_reference.c)
 add_test(NAME test_cuda_denominator COMMAND test_cuda_denominator)
 add_library(fake_nccl MODULE fake_nccl.c)

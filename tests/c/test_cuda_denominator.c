@@ -7,7 +7,6 @@
 #include "expect.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 static void make_for_gpu(call *c) {
@@ -47,16 +46,14 @@ static void bad_rows_have_no_part_in_it(void **state) {
 
 /* Many rows or many tasks; each order of threads has the same bits. */
 static void count_in_every_order(int rows, int tasks) {
-    enum { STEP = 7 };
-    int64_t *labels = calloc((size_t)rows, sizeof *labels);
-    int32_t *task_ids = calloc((size_t)rows, sizeof *task_ids);
-    float *weights = calloc((size_t)tasks, sizeof *weights);
-    int64_t *tokens = calloc((size_t)tasks, sizeof *tokens);
-    int64_t *expected_tokens = calloc((size_t)tasks, sizeof *expected_tokens);
+    enum { STEP = 7, MOST_ROWS = 3001, MOST_TASKS = 1030 };
+    static int64_t labels[MOST_ROWS];
+    static int32_t task_ids[MOST_ROWS];
+    static float weights[MOST_TASKS];
+    static int64_t tokens[MOST_TASKS];
+    int64_t expected_tokens[MOST_TASKS] = {0};
     double denominators[FIBRES_SHUFFLED + 1] = {0};
     double expected = 0;
-    assert_true(labels != NULL && task_ids != NULL && weights != NULL && tokens != NULL &&
-                expected_tokens != NULL);
     for (int task = 0; task < tasks; ++task)
         weights[task] = 1.0F / (float)(1 + task);
     for (int row = 0; row < rows; ++row) {
@@ -82,11 +79,6 @@ static void count_in_every_order(int rows, int tasks) {
         assert_memory_equal(&denominators[0], &denominators[order], sizeof(double));
     }
     expect_close(denominators[0], expected, 1e-12 * expected);
-    free(labels);
-    free(task_ids);
-    free(weights);
-    free(tokens);
-    free(expected_tokens);
 }
 
 /* More than a block has threads, and more than there are blocks. */

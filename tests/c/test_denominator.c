@@ -1,14 +1,11 @@
 /* D and the tokens by task without logits, and the sum over ranks where there is one rank. The rules are
- * those of the loss, on the CPU and, once more with DENOMINATOR_DEVICE, on a GPU whose kernels run on the
- * CPU. */
+ * those of the loss, on the CPU and, with the argument "cuda", on a GPU whose kernels run on the CPU. */
 #include "expect.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#ifndef DENOMINATOR_DEVICE
-#define DENOMINATOR_DEVICE VISATB_DEVICE_CPU
-#endif
+static visatb_device device = VISATB_DEVICE_CPU;
 
 enum { ROWS = 700, VOCAB = 2, TASKS = 3, IGNORE = -100 };
 
@@ -42,7 +39,7 @@ static void make(step *s) {
     s->args.task_weights = s->weights;
     s->args.denominator_out = &s->denominator;
     s->args.task_tokens = s->tokens;
-    s->args.device = DENOMINATOR_DEVICE;
+    s->args.device = device;
 }
 
 static void expect_tokens(const step *s, int times) {
@@ -246,7 +243,7 @@ static void without_cuda_there_are_no_other_ranks(void **state) {
     expect_failure(visatb_vitw_denominator(&s.args, 0), VISATB_ERROR_UNSUPPORTED, message);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(it_is_what_the_loss_divides_by),
         cmocka_unit_test(what_is_there_is_added_to),
@@ -261,8 +258,10 @@ int main(void) {
         cmocka_unit_test(contents_are_checked_on_the_cpu),
         cmocka_unit_test(without_cuda_there_are_no_other_ranks),
     };
+    if (argc == 2 && strcmp(argv[1], "cuda") == 0)
+        device = VISATB_DEVICE_CUDA;
     int failed = cmocka_run_group_tests_name("D without logits", tests, NULL, NULL);
-    if (DENOMINATOR_DEVICE == VISATB_DEVICE_CPU)
+    if (device == VISATB_DEVICE_CPU)
         failed += cmocka_run_group_tests_name("D without logits, on the CPU", tests_of_cpu, NULL, NULL);
     return failed;
 }
