@@ -2,8 +2,8 @@
 
     python check.py
 
-runs where requirements.txt is installed and llava-torch 1.2.2.post1 without its own requirements. record.txt is
-what it printed, and with which versions.
+runs where requirements.txt is installed, and llava-torch 1.2.2.post1 without its own requirements.
+record.txt is what it printed, and with which versions.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import importlib.metadata
 import io
 import os
 import platform
@@ -39,8 +40,6 @@ Gradients = dict[str, torch.Tensor]
 
 def main() -> None:
     """Every check, in the order of trust: each stands on those before."""
-    import importlib.metadata
-
     print(
         f"llava-torch {importlib.metadata.version('llava-torch')}, torch {torch.__version__}, ",
         end="",
@@ -64,7 +63,7 @@ def main() -> None:
     print("\nall checks passed")
 
 
-# --- loss and gradients -----------------------------------------------------------------------------------------------
+# --- loss and gradients ---------------------------------------------------------------------------
 
 
 def without_the_two_lines(folder: Path) -> None:
@@ -92,7 +91,7 @@ def loss_and_gradients(folder: Path, options: dict[str, Any], **trained: Any) ->
 
 
 def in_fp64(model: Any, batch: dict[str, Any], task_ids: Any) -> tuple[float, Gradients]:
-    """Eq. 2 over the labels that LLaVA expands, by a copy of the model in fp64; task_ids None: Eq. 1."""
+    """Eq. 2 over the labels that LLaVA expands, by a copy in fp64; task_ids None: Eq. 1."""
     copied = copy.deepcopy(model)
     base = copied.get_base_model() if hasattr(copied, "get_base_model") else copied
     base.__dict__.pop("forward", None)  # Without the two lines.
@@ -188,11 +187,11 @@ def several_images_and_sizes(folder: Path) -> None:
         model.config.update(before)
 
 
-# --- whole trainings --------------------------------------------------------------------------------------------------
+# --- whole trainings ------------------------------------------------------------------------------
 
 
 def steps_of_the_trainer(folder: Path) -> None:
-    """Ten micro-batches in one process, with accumulation, and on two ranks; and the authors' mean."""
+    """Three steps in one process, with accumulation, and on two ranks; and the authors' mean."""
     plans: dict[str, tuple[int, dict[str, Any], dict[str, Any]]] = {
         "1 rank, batch 8": (1, {"per_device_train_batch_size": 8}, {}),
         "1 rank, batch 4, 2 micro-batches": (1, {"gradient_accumulation_steps": 2}, {}),
@@ -212,17 +211,15 @@ def steps_of_the_trainer(folder: Path) -> None:
     first = results["1 rank, batch 8"]
     for name, (losses, parameters) in results.items():
         off = distance(parameters, first[1])
-        worst = max(abs(a - b) / b for a, b in zip(losses, first[0]))
-        print(f"3 steps of SGD, {name}: logged losses {worst:.1e} off, parameters {off:.1e}")
+        worst = max(abs(a - b) / b for a, b in zip(losses, first[0], strict=True))
+        print(f"3 steps, {name}: logged losses {worst:.1e} off, parameters {off:.1e}")
         assert worst < 1e-5
         assert off < 1e-6
     plan = plans["2 ranks, batch 2, 2 micro-batches"]
     losses, parameters = train(folder, plan[0], plan[1], {"scope": "local"})
-    worst = max(abs(a - b) / b for a, b in zip(losses, first[0]))
+    worst = max(abs(a - b) / b for a, b in zip(losses, first[0], strict=True))
     off = distance(parameters, first[1])
-    print(
-        f'3 steps of SGD, the same with scope="local": logged losses {worst:.1e} off, parameters {off:.1e}'
-    )
+    print(f'3 steps, the same, scope="local": logged losses {worst:.1e} off, parameters {off:.1e}')
     assert off > 1e-4
 
 
@@ -298,7 +295,7 @@ def train_rank(
         torch.save((losses, flat(trainer.model)), output)
 
 
-# --- wrong use --------------------------------------------------------------------------------------------------------
+# --- wrong use ------------------------------------------------------------------------------------
 
 
 def wrong_use(folder: Path) -> None:
@@ -341,7 +338,7 @@ def refused(what: str) -> Iterator[None]:
         raise AssertionError(f"{what} was not refused")
 
 
-# --- small things -----------------------------------------------------------------------------------------------------
+# --- small things ---------------------------------------------------------------------------------
 
 
 def first_batch(trainer: Any) -> dict[str, Any]:

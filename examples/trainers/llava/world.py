@@ -1,4 +1,4 @@
-"""A LLaVA in small: tokenizer, vision tower, images and data, made on the spot, with LLaVA's own code around."""
+"""A LLaVA in small: tokenizer, vision tower, images and data, with LLaVA's own code around."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def make_world(folder: Path) -> None:
 
 
 def make_sample(folder: Path, number: int) -> dict[str, Any]:
-    """One of three tasks: descriptions of uneven length, short answers, and talk without an image."""
+    """One of three tasks: descriptions of uneven length, short answers, talk without image."""
     task = ("vqa", "caption", "chat", "vqa")[number % 4]
     colour = COLOURS[number % len(COLOURS)]
     image = {}

@@ -335,7 +335,7 @@ def _wrap_loader(trainer: Any, counter: StepCounter, *, allow_weighted_sampling:
 
 
 def _wrap_skipping(trainer: Any) -> None:
-    """A training that is resumed skips batches by a loader of its own, which must look ahead too."""
+    """A resumed training skips batches by a loader of its own, which must look ahead too."""
     loop = trainer._inner_training_loop
     names = loop.__func__.__globals__
     skip = names["skip_first_batches"]

@@ -32,8 +32,8 @@ class StepLoader:
     accumulation_steps=1 nothing waits. The last window of an epoch may be shorter.
 
     Args:
-        loader: of dicts (attribute `loader`), which get their `Step` as "visatb_step". What it has besides, such as
-            `set_epoch`, is there too.
+        loader: of dicts, which get their `Step` as "visatb_step"; the attribute `loader`. What it
+            has besides, such as `set_epoch`, is there too.
         criterion: VITWLoss or VITWLinearLoss, or the StepCounter of one.
         accumulation_steps: micro-batches of a rank between two steps of the optimiser.
         count: how many valid tokens of each task a batch has, where that is not to be read off its
