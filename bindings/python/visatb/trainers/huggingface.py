@@ -75,6 +75,8 @@ class VITWTrainerMixin:
     ) -> None:
         self.tasks = TaskTable(task_weights, tasks)
         self._task_column = task_column
+        if kwargs.get("compute_loss_func") is not None:
+            raise _another_loss("compute_loss_func is given")
         self._allow_weighted_sampling = allow_weighted_sampling
         super().__init__(*args, **kwargs)
         mine: Any = self
@@ -249,7 +251,7 @@ def _refuse_what_cannot_be(trainer: Any) -> None:
     refuse_liger(base)
     for wanted, what in _other_losses(trainer, base):
         if wanted:
-            raise ArgumentError(f"{what}; expected none, for VITW is the loss here")
+            raise _another_loss(what)
     parallelism = getattr(trainer.accelerator, "parallelism_config", None)
     for kind in ("tp", "cp", "sp"):
         if getattr(parallelism, f"{kind}_enabled", False):
@@ -260,10 +262,13 @@ def _refuse_what_cannot_be(trainer: Any) -> None:
             )
 
 
+def _another_loss(what: str) -> ArgumentError:
+    return ArgumentError(f"{what}; expected none, for VITW is the loss here")
+
+
 def _other_losses(trainer: Any, base: Any) -> Iterable[tuple[bool, str]]:
     config: Any = getattr(base, "config", None)
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    yield trainer.compute_loss_func is not None, "compute_loss_func is given"
     loss_type = getattr(trainer.args, "loss_type", "nll")
     yield loss_type not in ("nll", "chunked_nll", None), f"loss_type = {loss_type!r}"
     routed = getattr(text, "output_router_logits", False)
