@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -68,15 +69,13 @@ class TaskTable:
             task: a name, or an id in [0, tasks).
             where: begins the message, such as "the dataset".
         """
-        if isinstance(task, Tensor) and task.numel() == 1 and not task.is_floating_point():
-            task = task.item()
-        if isinstance(task, str):
-            if self.names is not None and task in self._ids:
-                return self._ids[task]
-        elif hasattr(task, "__index__") and not isinstance(task, bool):
-            number = task.__index__()
-            if 0 <= number < len(self):
-                return int(number)
+        found = task.item() if isinstance(task, Tensor) and task.numel() == 1 else task
+        if isinstance(found, str):
+            if self.names is not None and found in self._ids:
+                return self._ids[found]
+        elif isinstance(found, numbers.Integral) and not isinstance(found, bool):
+            if 0 <= found < len(self):
+                return int(found)
         raise ArgumentError(f"{where}: task {task!r}; expected {self._expected()}")
 
     def check(self, tasks: Iterable[Any], where: str) -> None:
