@@ -248,7 +248,7 @@ def test_a_data_error_keeps_its_path_also_between_processes(
     monkeypatch.setattr(_lib, "library", lambda: fake)
     with pytest.raises(DataError) as caught:
         _lib.check(_lib.Status.ERROR_DATA)
-    copied: Any = pickle.loads(pickle.dumps(caught.value))  # noqa: S301
+    copied: Any = pickle.loads(pickle.dumps(caught.value))
     for error in (caught.value, copied):
         assert (str(error), error.path) == ("s.json: runs.mini: missing", "runs.mini")
 

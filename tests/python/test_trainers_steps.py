@@ -111,7 +111,7 @@ def test_the_gradients_of_micro_batches_add_up_to_those_of_the_step() -> None:
         )
         loss.backward()
         total += loss.item()
-    assert total == pytest.approx(float(expected), rel=1e-6)
+    assert total == pytest.approx(expected.item(), rel=1e-6)
     torch.testing.assert_close(head.weight.grad, gradient)
 
 

@@ -70,12 +70,10 @@ class TaskTable:
             where: begins the message, such as "the dataset".
         """
         found = task.item() if isinstance(task, Tensor) and task.numel() == 1 else task
-        if isinstance(found, str):
-            if self.names is not None and found in self._ids:
-                return self._ids[found]
-        elif isinstance(found, numbers.Integral) and not isinstance(found, bool):
-            if 0 <= found < len(self):
-                return int(found)
+        if self.names is not None and isinstance(found, str) and found in self._ids:
+            return self._ids[found]
+        if _is_integer(found) and 0 <= found < len(self):
+            return int(found)
         raise ArgumentError(f"{where}: task {task!r}; expected {self._expected()}")
 
     def check(self, tasks: Iterable[Any], where: str) -> None:
@@ -91,6 +89,11 @@ class TaskTable:
         if self.names is None:
             return f"an id in [0, {len(self)}), for these task weights have no names"
         return f"one of those that the task weights have: {', '.join(self.names)}"
+
+
+def _is_integer(task: Any) -> bool:
+    """NumPy's integers are numbers.Integral, and so is a bool."""
+    return isinstance(task, numbers.Integral) and type(task) is not bool
 
 
 def _names_of(task_weights: object) -> list[str]:
