@@ -93,7 +93,7 @@ class TaskTable:
 
 def _is_integer(task: Any) -> bool:
     """NumPy's integers are numbers.Integral, and so is a bool."""
-    return isinstance(task, numbers.Integral) and type(task) is not bool
+    return not isinstance(task, bool) and isinstance(task, numbers.Integral)
 
 
 def _names_of(task_weights: object) -> list[str]:
