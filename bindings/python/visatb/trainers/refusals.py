@@ -2,12 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from torch.utils.data import WeightedRandomSampler
 
 from .._errors import ArgumentError, UnsupportedError
+from .tasks import TaskTable
+
+
+def refuse_settings(trainer: Any, base: Any) -> None:
+    """Raises for what any of Hugging Face's trainers may be told, and VITW cannot be with.
+
+    Args:
+        trainer: with `args` and `accelerator`.
+        base: its model, without wrappers and adapters.
+
+    Errors: ArgumentError, UnsupportedError.
+    """
+    args = trainer.args
+    if args.n_gpu > 1:
+        raise UnsupportedError(
+            f"{args.n_gpu} GPUs in one process, by DataParallel, which splits a batch where nobody "
+            "can count it; expected a process for each (torchrun, accelerate launch), or "
+            "CUDA_VISIBLE_DEVICES=0"
+        )
+    if getattr(args, "use_liger_kernel", False):
+        raise ArgumentError(
+            "use_liger_kernel=True; expected False, for Liger's loss would take the place of VITW, "
+            "or VITW that of Liger's"
+        )
+    refuse_liger(base)
+    refuse_each(_other_losses(base))
+    parallelism = getattr(trainer.accelerator, "parallelism_config", None)
+    for kind in ("tp", "cp", "sp"):
+        if getattr(parallelism, f"{kind}_enabled", False):
+            raise UnsupportedError(
+                f"{kind}_size > 1: this trainer's ranks share batches, which are counted as if "
+                "each were another; expected data parallelism alone (or a loop of your own, with "
+                "StepLoader and the group of data-parallel ranks)"
+            )
+
+
+def refuse_each(other_losses: Iterable[tuple[bool, str]]) -> None:
+    """Raises ArgumentError for the first of (whether it is wanted, what it is)."""
+    for wanted, what in other_losses:
+        if wanted:
+            raise ArgumentError(f"{what}; expected none, for VITW is the loss here")
+
+
+def refuse_unknown_tasks(dataset: Any, tasks: TaskTable, column: str, remedy: str) -> None:
+    """Raises ArgumentError for what can be known of a dataset's tasks before it is read through."""
+    columns = getattr(dataset, "column_names", None)
+    if columns is None:
+        return
+    if column not in columns:
+        raise ArgumentError(
+            f"a dataset has no column {column!r} (it has: {', '.join(columns)}); expected one that "
+            f"names each item's task, or has its id: {remedy}"
+        )
+    if hasattr(dataset, "unique"):
+        tasks.check(dataset.unique(column), f"column {column!r} of a dataset")
 
 
 def refuse_liger(model: Any) -> None:
@@ -52,6 +107,15 @@ def _weighted(what: str) -> ArgumentError:
         "sample by weights and to weigh the loss by them squares them. If those are not the task "
         "weights: allow_weighted_sampling=True"
     )
+
+
+def _other_losses(base: Any) -> Iterator[tuple[bool, str]]:
+    config: Any = getattr(base, "config", None)
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    routed = getattr(text, "output_router_logits", False)
+    yield bool(routed), "output_router_logits, a loss of the experts' routing beside"
+    encoder = getattr(config, "is_encoder_decoder", False)
+    yield bool(encoder), "an encoder-decoder model, whose labels are not shifted"
 
 
 def _samplers_of(loader: Any) -> Iterator[Any]:
