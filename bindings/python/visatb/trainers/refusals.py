@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import torch.distributed as dist
 from torch.utils.data import WeightedRandomSampler
 
 from .._errors import ArgumentError, UnsupportedError
@@ -27,6 +28,7 @@ def refuse_settings(trainer: Any, base: Any) -> None:
             "can count it; expected a process for each (torchrun, accelerate launch), or "
             "CUDA_VISIBLE_DEVICES=0"
         )
+    refuse_processes_apart(trainer.accelerator)
     if getattr(args, "use_liger_kernel", False):
         raise ArgumentError(
             "use_liger_kernel=True; expected False, for Liger's loss would take the place of VITW, "
@@ -42,6 +44,21 @@ def refuse_settings(trainer: Any, base: Any) -> None:
                 "each were another; expected data parallelism alone (or a loop of your own, with "
                 "StepLoader and the group of data-parallel ranks)"
             )
+
+
+def refuse_processes_apart(accelerator: Any) -> None:
+    """Raises UnsupportedError for processes that know of one another, and do not train one model.
+
+    accelerate leaves processes on CPUs apart unless it is told that they are to stay there.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return
+    processes = dist.get_world_size()
+    if processes > 1 and getattr(accelerator.distributed_type, "value", None) == "NO":
+        raise UnsupportedError(
+            f"{processes} processes that accelerate leaves apart (distributed_type is NO), so that "
+            "each would train a model of its own; expected one model: on CPUs by use_cpu=True"
+        )
 
 
 def refuse_each(other_losses: Iterable[tuple[bool, str]]) -> None:
