@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+import importlib
 import importlib.util
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from conftest import ROOT
 pytest.importorskip("torch", reason="the hooks for trainers need PyTorch")
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from visatb import ArgumentError, UnsupportedError
@@ -24,6 +27,7 @@ from visatb.trainers.channels import (
     refuse_swift_settings,
     task_ids_of,
 )
+from visatb.trainers.refusals import refuse_processes_apart
 
 HAS_SWIFT = importlib.util.find_spec("swift") is not None and (
     importlib.util.find_spec("swift.loss") is not None
@@ -154,6 +158,25 @@ def test_other_losses_and_shared_batches_are_refused(changed: dict[str, Any], wh
     with pytest.raises((ArgumentError, UnsupportedError)) as error:
         refuse_swift_settings(*settings(**changed))
     assert what in str(error.value)
+
+
+class DistributedType(enum.Enum):
+    """Of accelerate's, the two that matter here."""
+
+    NO = "NO"
+    MULTI_CPU = "MULTI_CPU"
+
+
+def test_processes_that_accelerate_leaves_apart_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    apart = SimpleNamespace(distributed_type=DistributedType.NO)
+    refuse_processes_apart(apart)
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    refuse_processes_apart(SimpleNamespace(distributed_type=DistributedType.MULTI_CPU))
+    with pytest.raises(UnsupportedError, match="2 processes that accelerate leaves apart"):
+        refuse_processes_apart(apart)
 
 
 class StandIn:
