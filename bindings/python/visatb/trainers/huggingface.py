@@ -11,18 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from torch import Tensor
-
 from .._errors import ArgumentError, UnsupportedError
-from ..torch.function import vitw_loss
-from ..torch.module import VITWLinearLoss, VITWLoss
+from ..torch.module import VITWLinearLoss
 from ..torch.places import Given
-from ..torch.stats import Stats
 from .collator import TaskCollator
 from .head import LinearHead
-from .log import TaskLog
-from .refusals import refuse_data_parallel, refuse_liger, refuse_weighted_sampling
-from .step import STEP, VALID_ROWS, Scope, Step, StepCounter
+from .hooks import StepMixin, base_model
+from .refusals import refuse_each, refuse_settings, refuse_unknown_tasks, refuse_weighted_sampling
+from .step import STEP, VALID_ROWS, Scope, Step
 from .tasks import NamedWeights, TaskTable
 
 try:
@@ -36,7 +32,13 @@ except ModuleNotFoundError as missing:
     ) from missing
 
 
-class VITWTrainerMixin:
+_WHERE_TASKS_ARE = (
+    "task_column= says which. If it was there before, its preparation dropped it, as packing=True "
+    "does"
+)
+
+
+class VITWTrainerMixin(StepMixin):
     """Put it before a Trainer to train with VITW: `class MyTrainer(VITWTrainerMixin, Trainer)`.
 
     All that the Trainer takes, and these:
@@ -57,9 +59,6 @@ class VITWTrainerMixin:
     Errors: ArgumentError and UnsupportedError for what would train another loss.
     """
 
-    # The loss is divided by the whole step's denominator already (transformers 5.2x).
-    loss_is_scaled_for_ga = True
-
     def __init__(
         self,
         *args: Any,
@@ -73,34 +72,36 @@ class VITWTrainerMixin:
         allow_weighted_sampling: bool = False,
         **kwargs: Any,
     ) -> None:
-        self.tasks = TaskTable(task_weights, tasks)
+        table = TaskTable(task_weights, tasks)
         self._task_column = task_column
-        if kwargs.get("compute_loss_func") is not None:
-            raise _another_loss("compute_loss_func is given")
+        # TRL's own trainer sets it to something that is no function, so the argument counts.
+        given = kwargs.get("compute_loss_func") is not None
+        refuse_each([(given, "compute_loss_func is given")])
         self._allow_weighted_sampling = allow_weighted_sampling
         super().__init__(*args, **kwargs)
         mine: Any = self
-        _refuse_what_cannot_be(mine)
+        base = base_model(mine)
+        loss_type = getattr(mine.args, "loss_type", "nll")
+        another = loss_type not in ("nll", "chunked_nll", None)
+        refuse_each([(another, f"loss_type = {loss_type!r}")])
+        refuse_settings(mine, base)
         # What older versions ask before they divide by the accumulation steps.
         mine.model_accepts_loss_kwargs = True
         mine.data_collator = TaskCollator(
-            mine.data_collator, self.tasks, task_column, count_valid=linear
+            mine.data_collator, table, task_column, count_valid=linear
         )
         for dataset in _all_of(mine.train_dataset, mine.eval_dataset):
-            _check_column(dataset, self.tasks, task_column)
+            refuse_unknown_tasks(dataset, table, task_column, _WHERE_TASKS_ARE)
         # Label smoothing is the Trainer's own setting.
         smoothing = float(mine.args.label_smoothing_factor)
-        self._options: dict[str, Any] = {"label_smoothing": smoothing, "z_loss": z_loss}
+        self._train_with(table, _given, scope=scope, label_smoothing=smoothing, z_loss=z_loss)
         self._inplace = inplace
-        self._criterion = VITWLoss(self.tasks.weights, shift=True)
-        self._step_counter = StepCounter(self._criterion, scope=scope)
         self._linear_head = None
         if linear:
             linear_loss = VITWLinearLoss(
-                self.tasks.weights, shift=True, return_stats=True, **self._options
+                table.weights, shift=True, return_stats=True, **self._options
             )
-            self._linear_head = LinearHead(_base_model(mine), linear_loss)
-        self._task_logs = {True: TaskLog(self.tasks), False: TaskLog(self.tasks)}
+            self._linear_head = LinearHead(base, linear_loss)
 
     # --- the task column ------------------------------------------------------------------------
 
@@ -124,20 +125,6 @@ class VITWTrainerMixin:
 
     # --- the step -------------------------------------------------------------------------------
 
-    def _get_num_items_in_batch(self, *_: Any) -> None:
-        """None: the weight of the step's tokens is counted instead of their number."""
-
-    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Tensor | None]:
-        """The micro-batches of a step, each with its `Step`, and the step's denominator."""
-        batches: list[Any]
-        batches, _ = super().get_batch_samples(*args, **kwargs)  # type: ignore[misc]
-        if not batches:
-            return batches, None
-        steps = self._step_counter.attach(
-            batches, lambda batch: self._step_counter.count(_given(batch))
-        )
-        return batches, steps[0].denominator
-
     def compute_loss(
         self,
         model: Any,
@@ -152,44 +139,17 @@ class VITWTrainerMixin:
         inputs.pop(VALID_ROWS, None)
         given = _given(inputs)
         task_ids = inputs.pop("task_ids")
-        training: bool = self.model.training  # type: ignore[attr-defined]
         if self._linear_head is not None and not return_outputs and "shift_labels" not in inputs:
             loss, stats, outputs = self._linear_head.loss_of(model, inputs, task_ids, step)
+            self._task_log.add(stats)
         else:
             for key in ("labels", "shift_labels"):
                 inputs.pop(key, None)
             outputs = model(**inputs)
-            loss, stats = self._loss_of_logits(outputs, given, step, return_outputs)
-        self._task_logs[training].add(stats)
+            logits = outputs["logits"] if isinstance(outputs, dict) else outputs[0]
+            inplace = self._inplace and not return_outputs
+            loss = self._loss_of_logits(logits, given, step, inplace=inplace)
         return (loss, outputs) if return_outputs else loss
-
-    def _loss_of_logits(
-        self, outputs: Any, given: Given, step: Step | None, keeps_logits: bool
-    ) -> tuple[Tensor, Stats]:
-        logits = outputs["logits"] if isinstance(outputs, dict) else outputs[0]
-        return vitw_loss(
-            logits,
-            given.labels,
-            given.task_ids,
-            self._criterion.weights_on(logits.device),
-            shift=given.shift,
-            denominator=None if step is None else step.denominator,
-            inplace=self._inplace and not keeps_logits,
-            return_stats=True,
-            **self._options,
-        )
-
-    # --- the log --------------------------------------------------------------------------------
-
-    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """The Trainer's, with the loss and the token share of each task."""
-        if "loss" in logs:
-            logs = {**logs, **self._task_logs[True].take()}
-        else:
-            prefix = next((key[:-4] for key in logs if key.endswith("_loss")), None)
-            if prefix is not None and prefix != "train_":
-                logs = {**logs, **self._task_logs[False].take(prefix)}
-        super().log(logs, *args, **kwargs)  # type: ignore[misc]
 
 
 class VITWTrainer(VITWTrainerMixin, transformers.Trainer):  # type: ignore[misc]
@@ -217,61 +177,3 @@ def _all_of(*datasets: Any) -> Iterable[Any]:
             yield from dataset.values()
         elif dataset is not None:
             yield dataset
-
-
-def _check_column(dataset: Any, tasks: TaskTable, column: str) -> None:
-    """What can be known of a dataset's tasks before it is read through."""
-    columns = getattr(dataset, "column_names", None)
-    if columns is None:
-        return
-    if column not in columns:
-        raise ArgumentError(
-            f"a dataset has no column {column!r} (it has: {', '.join(columns)}); expected one that "
-            "names each item's task, or has its id: task_column= says which. If it was there "
-            "before, its preparation dropped it, as packing=True does"
-        )
-    if hasattr(dataset, "unique"):
-        tasks.check(dataset.unique(column), f"column {column!r} of a dataset")
-
-
-def _base_model(trainer: Any) -> Any:
-    """The model inside of wrappers and adapters."""
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
-def _refuse_what_cannot_be(trainer: Any) -> None:
-    args, base = trainer.args, _base_model(trainer)
-    refuse_data_parallel(args)
-    if getattr(args, "use_liger_kernel", False):
-        raise ArgumentError(
-            "use_liger_kernel=True; expected False, for Liger's loss would take the place of VITW, "
-            "or VITW that of Liger's"
-        )
-    refuse_liger(base)
-    for wanted, what in _other_losses(trainer, base):
-        if wanted:
-            raise _another_loss(what)
-    parallelism = getattr(trainer.accelerator, "parallelism_config", None)
-    for kind in ("tp", "cp", "sp"):
-        if getattr(parallelism, f"{kind}_enabled", False):
-            raise UnsupportedError(
-                f"{kind}_size > 1: this trainer's ranks share batches, which are counted as if "
-                "each were another; expected data parallelism alone (or a loop of your own, with "
-                "StepLoader and the group of data-parallel ranks)"
-            )
-
-
-def _another_loss(what: str) -> ArgumentError:
-    return ArgumentError(f"{what}; expected none, for VITW is the loss here")
-
-
-def _other_losses(trainer: Any, base: Any) -> Iterable[tuple[bool, str]]:
-    config: Any = getattr(base, "config", None)
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    loss_type = getattr(trainer.args, "loss_type", "nll")
-    yield loss_type not in ("nll", "chunked_nll", None), f"loss_type = {loss_type!r}"
-    routed = getattr(text, "output_router_logits", False)
-    yield bool(routed), "output_router_logits, a loss of the experts' routing beside"
-    encoder = getattr(config, "is_encoder_decoder", False)
-    yield bool(encoder), "an encoder-decoder model, whose labels are not shifted"

@@ -2,12 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+import torch.distributed as dist
 from torch.utils.data import WeightedRandomSampler
 
 from .._errors import ArgumentError, UnsupportedError
+from .tasks import TaskTable
+
+
+def refuse_settings(trainer: Any, base: Any) -> None:
+    """Raises for what any of Hugging Face's trainers may be told, and VITW cannot be with.
+
+    Args:
+        trainer: with `args` and `accelerator`.
+        base: its model, without wrappers and adapters.
+
+    Errors: ArgumentError, UnsupportedError.
+    """
+    args = trainer.args
+    refuse_data_parallel(args)
+    refuse_processes_apart(trainer.accelerator)
+    if getattr(args, "use_liger_kernel", False):
+        raise ArgumentError(
+            "use_liger_kernel=True; expected False, for Liger's loss would take the place of VITW, "
+            "or VITW that of Liger's"
+        )
+    refuse_liger(base)
+    refuse_each(_other_losses(base))
+    parallelism = getattr(trainer.accelerator, "parallelism_config", None)
+    for kind in ("tp", "cp", "sp"):
+        if getattr(parallelism, f"{kind}_enabled", False):
+            raise UnsupportedError(
+                f"{kind}_size > 1: this trainer's ranks share batches, which are counted as if "
+                "each were another; expected data parallelism alone (or a loop of your own, with "
+                "StepLoader and the group of data-parallel ranks)"
+            )
+
+
+def refuse_processes_apart(accelerator: Any) -> None:
+    """Raises UnsupportedError for processes that know of one another, and do not train one model.
+
+    accelerate leaves processes on CPUs apart unless it is told that they are to stay there.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return
+    processes = dist.get_world_size()
+    if processes > 1 and getattr(accelerator.distributed_type, "value", None) == "NO":
+        raise UnsupportedError(
+            f"{processes} processes that accelerate leaves apart (distributed_type is NO), so that "
+            "each would train a model of its own; expected one model: on CPUs by use_cpu=True"
+        )
+
+
+def refuse_each(other_losses: Iterable[tuple[bool, str]]) -> None:
+    """Raises ArgumentError for the first of (whether it is wanted, what it is)."""
+    for wanted, what in other_losses:
+        if wanted:
+            raise ArgumentError(f"{what}; expected none, for VITW is the loss here")
+
+
+def refuse_unknown_tasks(dataset: Any, tasks: TaskTable, column: str, remedy: str) -> None:
+    """Raises ArgumentError for what can be known of a dataset's tasks before it is read through."""
+    columns = getattr(dataset, "column_names", None)
+    if columns is None:
+        return
+    if column not in columns:
+        raise ArgumentError(
+            f"a dataset has no column {column!r} (it has: {', '.join(columns)}); expected one that "
+            f"names each item's task, or has its id: {remedy}"
+        )
+    if hasattr(dataset, "unique"):
+        tasks.check(dataset.unique(column), f"column {column!r} of a dataset")
 
 
 def refuse_data_parallel(args: Any) -> None:
@@ -62,6 +129,15 @@ def _weighted(what: str) -> ArgumentError:
         "sample by weights and to weigh the loss by them squares them. If those are not the task "
         "weights: allow_weighted_sampling=True"
     )
+
+
+def _other_losses(base: Any) -> Iterator[tuple[bool, str]]:
+    config: Any = getattr(base, "config", None)
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    routed = getattr(text, "output_router_logits", False)
+    yield bool(routed), "output_router_logits, a loss of the experts' routing beside"
+    encoder = getattr(config, "is_encoder_decoder", False)
+    yield bool(encoder), "an encoder-decoder model, whose labels are not shifted"
 
 
 def _samplers_of(loader: Any) -> Iterator[Any]:

@@ -1,0 +1,98 @@
+"""What VITW changes in every trainer that is made from Hugging Face's: its step, loss and log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from ..torch.function import vitw_loss
+from ..torch.module import VITWLoss
+from ..torch.places import Given
+from .log import TaskLog
+from .step import Scope, Step, StepCounter
+from .tasks import TaskTable
+
+
+class StepMixin:
+    """Stands before a Trainer; `_train_with` says what to count and what to weigh it by."""
+
+    # The loss is divided by the whole step's denominator already (transformers 5.2x).
+    loss_is_scaled_for_ga = True
+
+    def _train_with(
+        self,
+        tasks: TaskTable,
+        given_of: Callable[[dict[str, Any]], Given],
+        *,
+        scope: Scope = "step",
+        **options: Any,
+    ) -> None:
+        """Must be called before the first batch.
+
+        Args:
+            tasks: which there are, with their weights.
+            given_of: the labels and task ids of a batch.
+            scope: as in `StepCounter`.
+            options: `label_smoothing` and `z_loss`, as in `vitw_loss`.
+        """
+        self.tasks = tasks
+        self._given_of = given_of
+        self._options = options
+        self._criterion = VITWLoss(tasks.weights, shift=True)
+        self._step_counter = StepCounter(self._criterion, scope=scope)
+        self._task_logs = {True: TaskLog(tasks), False: TaskLog(tasks)}
+
+    def _get_num_items_in_batch(self, *_: Any) -> None:
+        """None: the weight of the step's tokens is counted instead of their number."""
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Tensor | None]:
+        """The micro-batches of a step, each with its `Step`, and the step's denominator."""
+        batches: list[Any]
+        batches, _ = super().get_batch_samples(*args, **kwargs)  # type: ignore[misc]
+        if not batches:
+            return batches, None
+        steps = self._step_counter.attach(
+            batches, lambda batch: self._step_counter.count(self._given_of(batch))
+        )
+        return batches, steps[0].denominator
+
+    def _loss_of_logits(
+        self, logits: Tensor, given: Given, step: Step | None, *, inplace: bool = False
+    ) -> Tensor:
+        """L of Eq. 2, this micro-batch's share of it; for a batch without a Step, its own."""
+        loss, stats = vitw_loss(
+            logits,
+            given.labels,
+            given.task_ids,
+            self._criterion.weights_on(logits.device),
+            shift=given.shift,
+            denominator=None if step is None else step.denominator,
+            inplace=inplace,
+            return_stats=True,
+            **self._options,
+        )
+        self._task_log.add(stats)
+        return loss
+
+    @property
+    def _task_log(self) -> TaskLog:
+        training: bool = self.model.training  # type: ignore[attr-defined]
+        return self._task_logs[training]
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """The Trainer's, with the loss and the token share of each task."""
+        if "loss" in logs:
+            logs = {**logs, **self._task_logs[True].take()}
+        else:
+            prefix = next((key[:-4] for key in logs if key.endswith("_loss")), None)
+            if prefix is not None and prefix != "train_":
+                logs = {**logs, **self._task_logs[False].take(prefix)}
+        super().log(logs, *args, **kwargs)  # type: ignore[misc]
+
+
+def base_model(trainer: Any) -> Any:
+    """The model of a trainer, inside of wrappers and adapters."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
