@@ -3,6 +3,7 @@
 #ifndef VISATB_CUDA_CUDA_H
 #define VISATB_CUDA_CUDA_H
 
+#include "loss/slices.h"
 #include "visatb.h"
 
 /* visatb_vitw_loss and its plan, for arguments of our own version whose strides are not 0. */
@@ -12,6 +13,11 @@ visatb_status cuda_vitw_loss_plan(const visatb_vitw_loss_args *args, visatb_loss
 /* visatb_vitw_linear_loss and its plan, likewise. */
 visatb_status cuda_vitw_linear_loss(const visatb_vitw_linear_loss_args *args);
 visatb_status cuda_vitw_linear_loss_plan(const visatb_vitw_linear_loss_args *args, visatb_linear_plan *plan);
+
+/* visatb_vitw_slice_statistics and visatb_vitw_slice_loss, likewise; args->vocab is the slice's width. */
+visatb_status cuda_vitw_slice_statistics(const visatb_vitw_loss_args *args, const loss_words *words,
+                                         double *statistics);
+visatb_status cuda_vitw_slice_loss(const visatb_vitw_loss_args *args, const loss_words *words);
 
 /* For visatb_build_info. */
 const char *cuda_description(void);
