@@ -16,7 +16,7 @@ visatb_status cuda_vitw_linear_loss_plan(const visatb_vitw_linear_loss_args *arg
 
 /* visatb_vitw_slice_statistics and visatb_vitw_slice_loss, likewise; args->vocab is the slice's width. */
 visatb_status cuda_vitw_slice_statistics(const visatb_vitw_loss_args *args, const loss_words *words,
-                                         double *statistics);
+                                         slice_statistics *statistics);
 visatb_status cuda_vitw_slice_loss(const visatb_vitw_loss_args *args, const loss_words *words);
 
 /* For visatb_build_info. */

@@ -33,7 +33,7 @@ visatb_status cuda_vitw_linear_loss_plan(const visatb_vitw_linear_loss_args *arg
 }
 
 visatb_status cuda_vitw_slice_statistics(const visatb_vitw_loss_args *args, const loss_words *words,
-                                         double *statistics) {
+                                         slice_statistics *statistics) {
     (void)args;
     (void)words;
     (void)statistics;

@@ -53,7 +53,7 @@ static loss_outcome outcome_of(const loss_options *options, const loss_softmax *
 }
 
 /* Of an ignored row too, which has no label. */
-static loss_row row_of(const loss_plan *plan, int64_t index, const void *logits, float *scratch) {
+static loss_row row_of(const loss_plan *plan, int64_t index, const void *logits) {
     const visatb_vitw_loss_args *args = plan->args;
     loss_row row = {
         .dtype = args->dtype,
@@ -62,7 +62,6 @@ static loss_row row_of(const loss_plan *plan, int64_t index, const void *logits,
         .logits = logits,
         .softcap = args->softcap,
         .with_sum = args->label_smoothing > 0,
-        .scratch = scratch,
     };
     if (!loss_row_is_valid(args, index))
         return row;
@@ -89,7 +88,8 @@ static bool softmax_of(const loss_plan *plan, int64_t index, const loss_row *row
 
 void loss_measure_row(const loss_plan *plan, int64_t index, const void *logits, float *scratch,
                       slice_statistics *statistics) {
-    const loss_row row = row_of(plan, index, logits, scratch);
+    loss_row row = row_of(plan, index, logits);
+    row.scratch = scratch;
     const bool has_label = row.label != LOSS_NO_LABEL;
     loss_softmax softmax;
     if (!loss_row_is_valid(plan->args, index))
@@ -103,8 +103,9 @@ void loss_measure_row(const loss_plan *plan, int64_t index, const void *logits, 
 void loss_run_row(const loss_plan *plan, int64_t index, const void *logits, void *gradient, float *scratch,
                   loss_outcome *outcome) {
     const visatb_vitw_loss_args *args = plan->args;
-    loss_row row = row_of(plan, index, logits, scratch);
+    loss_row row = row_of(plan, index, logits);
     row.gradient = gradient;
+    row.scratch = scratch;
     if (!loss_row_is_valid(args, index)) {
         if (gradient != NULL)
             plan->backend->fill(&row, 0);

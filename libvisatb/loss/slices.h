@@ -11,8 +11,8 @@
 /* What a slice tells of a row: VISATB_SLICE_STATISTICS doubles of the caller's array, in which slice s has
  * that of a row `rows` places behind that of slice s - 1. All 0 where the row is ignored. */
 typedef struct slice_statistics {
-    double largest;      /* of the logits, before a cap; NaN: there is NaN or +inf among them */
-    double maximum;      /* of the z; -inf: there is nothing else */
+    double largest;      /* as in loss_softmax; -inf: there is nothing else, NaN: NaN or +inf is among them */
+    double maximum;      /* of the z, or the z of `largest` */
     double others;       /* the sum of exp(z - maximum) over all but the label */
     double target_logit; /* the label's z; NaN: another slice has the label */
     double sum;          /* of the z, if wanted */

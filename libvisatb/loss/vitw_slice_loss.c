@@ -84,11 +84,12 @@ visatb_status visatb_vitw_slice_statistics(const visatb_vitw_loss_args *args, co
         status = check_statistics(function, checked.rows, statistics);
     if (status != VISATB_OK)
         return status;
+    slice_statistics *const told = (slice_statistics *)(void *)statistics;
     if (checked.device == VISATB_DEVICE_CUDA)
-        return cuda_vitw_slice_statistics(&checked, &words, statistics);
+        return cuda_vitw_slice_statistics(&checked, &words, told);
     loss_plan plan = loss_plan_of(&checked, backend);
     plan.words = words;
-    return loss_measure(function, &plan, (slice_statistics *)(void *)statistics);
+    return loss_measure(function, &plan, told);
 }
 
 visatb_status visatb_vitw_slice_loss(const visatb_vitw_loss_args *args, const visatb_vocab_slice *slice,

@@ -210,7 +210,7 @@ static void every_label_is_in_one_slice(void **state) {
     refuse_loss_with(&c, 1, c.told,
                      "labels[2] = 5 is a word of 0 of the 1 slices; expected 1, in statistics of slices that "
                      "make up the vocabulary");
-    memcpy(c.told + 2 * ROWS * VISATB_SLICE_STATISTICS, c.told, sizeof c.told / SLICES);
+    memcpy(c.told + (size_t)2 * ROWS * VISATB_SLICE_STATISTICS, c.told, sizeof c.told / SLICES);
     refuse_loss_with(&c, SLICES, c.told,
                      "labels[0] = 0 is a word of 2 of the 3 slices; expected 1, in statistics of slices that "
                      "make up the vocabulary");
