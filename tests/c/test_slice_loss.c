@@ -1,15 +1,10 @@
-/* What only the loss of a vocabulary in slices has: its own arguments, with the words they are refused with;
- * slices of nothing but masks; and that a loss needs no logits once all slices have told. Everything else is
- * promised by the tests of whole rows, which are run in slices too. */
-#include "cpu_paths.h"
+/* What only the loss of a vocabulary in slices has: its own arguments, with the words they are refused with,
+ * and that a loss needs no logits once all slices have told. Everything else is promised by the tests of
+ * whole rows, which are run in slices too. */
 #include "expect.h"
-#include "in_slices.h"
-#include "loss_problem.h"
 
-#include <float.h>
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum { ROWS = 3, VOCAB = 9, FIRST = 3, WIDTH = 3, TASKS = 2, SLICES = 3, PATTERN = 0xa5 };
@@ -264,89 +259,6 @@ static void loss_without_gradient_needs_no_logits_any_more(void **state) {
     assert_memory_equal(&c.out.loss, &loss, sizeof loss);
 }
 
-/* ---- slices of nothing but masks ---- */
-
-enum { MASKED_ROWS = 6, MASKED_VOCAB = 4400, MASKED_SLICES = 4 };
-
-static bool is_in_slice(int64_t word, int64_t slice) {
-    return word >= in_slices_first(MASKED_VOCAB, MASKED_SLICES, slice) &&
-           word < in_slices_first(MASKED_VOCAB, MASKED_SLICES, slice + 1);
-}
-
-static bool is_masked(int64_t row, int64_t word) {
-    switch (row) {
-    case 0: return is_in_slice(word, 2);                         /* a slice */
-    case 1: return !is_in_slice(word, 2);                        /* all but one */
-    case 2: return !is_in_slice(word, 1) || word % 7 != 0;       /* and most of that */
-    case 4: return true;                                         /* all: bad */
-    case 5: return is_in_slice(word, 0) || is_in_slice(word, 3); /* with the label */
-    default: return false;
-    }
-}
-
-static double masked(const problem *p, int64_t row, int64_t i) {
-    (void)p;
-    return is_masked(row, i) ? (double)-INFINITY : problem_random(-6, 6);
-}
-
-static void check_masked(visatb_dtype dtype, double softcap, double label_smoothing) {
-    problem p;
-    problem_create(&p, dtype, MASKED_ROWS, MASKED_VOCAB);
-    p.call = in_slices_vitw_loss;
-    p.weights[1] = 0.5F;
-    for (int64_t row = 0; row < MASKED_ROWS; ++row) {
-        p.labels[row] = in_slices_first(MASKED_VOCAB, MASKED_SLICES, row == 2 ? 1 : 2);
-        p.labels[row] += row == 2 ? (7 - p.labels[row] % 7) % 7 : 1;
-        p.task_ids[row] = (int32_t)(row % 2);
-    }
-    p.labels[0] = 1;
-    p.labels[5] = MASKED_VOCAB - 1;
-    p.args.softcap = softcap;
-    p.args.label_smoothing = label_smoothing;
-    problem_fill(&p, masked);
-    problem_solve(&p);
-    problem_check_on_every_path(&p);
-    assert_int_equal(p.report.first_bad_row, 4);
-    problem_destroy(&p);
-}
-
-static void slice_may_be_all_masked(void **state) {
-    (void)state;
-    assert_int_equal(setenv("VISATB_TEST_SLICES", "4", 1), 0);
-    for (int dtype = VISATB_DTYPE_FLOAT32; dtype <= VISATB_DTYPE_FLOAT64; ++dtype) {
-        check_masked((visatb_dtype)dtype, 0, 0);
-        check_masked((visatb_dtype)dtype, 0, 0.1);
-        check_masked((visatb_dtype)dtype, 5, 0.1);
-        check_masked((visatb_dtype)dtype, 2e6, 0); /* too large a cap for vectors */
-    }
-}
-
-/* ---- slices that are far from each other ---- */
-
-/* Each slice a thousand above the one before: exponentials of one are nothing beside those of another. */
-static double in_steps(const problem *p, int64_t row, int64_t i) {
-    int64_t slice = 0;
-    while (!is_in_slice(i, slice))
-        ++slice;
-    (void)p;
-    return 1000 * (double)(row % 2 == 0 ? slice : -slice) + problem_random(-3, 3);
-}
-
-static void slices_may_be_far_from_each_other(void **state) {
-    (void)state;
-    assert_int_equal(setenv("VISATB_TEST_SLICES", "4", 1), 0);
-    for (int dtype = VISATB_DTYPE_FLOAT32; dtype <= VISATB_DTYPE_FLOAT64; ++dtype) {
-        problem p;
-        problem_create(&p, (visatb_dtype)dtype, MASKED_ROWS, MASKED_VOCAB);
-        p.call = in_slices_vitw_loss;
-        p.args.z_loss = 1e-5;
-        problem_fill(&p, in_steps);
-        problem_solve(&p);
-        problem_check_on_every_path(&p);
-        problem_destroy(&p);
-    }
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(good_call_is_accepted),
@@ -362,8 +274,6 @@ int main(void) {
         cmocka_unit_test(ignored_rows_are_told_of_as_zeros),
         cmocka_unit_test(statistics_write_nothing_else),
         cmocka_unit_test(loss_without_gradient_needs_no_logits_any_more),
-        cmocka_unit_test(slice_may_be_all_masked),
-        cmocka_unit_test(slices_may_be_far_from_each_other),
     };
     return cmocka_run_group_tests_name("the loss of a vocabulary in slices", tests, NULL, NULL);
 }
