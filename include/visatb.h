@@ -701,11 +701,16 @@ VISATB_API visatb_status visatb_vitw_slice_statistics(const visatb_vitw_loss_arg
  * sums of slices are fp64, of which none is a difference. So is the gradient, which differs in last bits from
  * that of whole rows.
  *
- * The logits are read a second time, where a gradient is wanted; they must not have changed.
+ * The logits are read a second time, where a gradient is wanted; they must not have changed. In place, a
+ * failed call leaves them as they were. On the CPU the memory that a call takes is that of visatb_vitw_loss.
  *
- * Errors: as visatb_vitw_loss; ARGUMENT also for a slice that is not in the vocabulary, and for a label that
- * is a word of no slice, or of several; UNSUPPORTED also on a GPU. In place, a failed call leaves the logits
- * as they were. */
+ * On a GPU both calls are like those of visatb_vitw_loss, into a stream and without waiting; statistics are
+ * in memory that the GPU can reach. The workspace, which both take, is what visatb_vitw_loss_plan asks for so
+ * many rows. There is one path, VISATB_CUDA_TWO_READ. What is wrong in the GPU's memory is reported by the
+ * second call; a label that is not in one slice as VISATB_REPORT_LABEL.
+ *
+ * Errors: as visatb_vitw_loss; ARGUMENT also for a slice that is not in the vocabulary, and on the CPU for a
+ * label that is a word of no slice, or of several. */
 VISATB_API visatb_status visatb_vitw_slice_loss(const visatb_vitw_loss_args *args,
                                                 const visatb_vocab_slice *slice, int64_t slices,
                                                 const double *statistics);

@@ -17,9 +17,11 @@ _DOUBLES = ctypes.POINTER(ctypes.c_double)
 
 
 class _SliceCall:
-    """What both calls are given."""
+    """What both calls are given, and the memory of it."""
 
-    def __init__(self, logits: Tensor, terms: Terms, words: Slice) -> None:
+    def __init__(
+        self, logits: Tensor, terms: Terms, words: Slice, gradient: Tensor | None = None
+    ) -> None:
         self.call = Call(logits, terms)
         self.slice = VocabSlice(first=words.first, width=logits.shape[1])
         self.arguments = VitwLossArgs(
@@ -28,6 +30,13 @@ class _SliceCall:
             logits_stride=row_stride("logits", logits),
             **self.call.fields,
         )
+        if gradient is not None:
+            self.arguments.gradient = gradient.data_ptr()
+            self.arguments.gradient_stride = row_stride("gradient", gradient)
+        self.workspace = workspace_of(self.arguments, logits, terms, gradient)
+        if self.workspace is not None:
+            self.arguments.workspace = self.workspace.data_ptr()
+            self.arguments.workspace_bytes = self.workspace.numel()
 
 
 def call_slice_statistics(logits: Tensor, terms: Terms, words: Slice) -> Tensor:
@@ -60,15 +69,7 @@ def call_slice_loss(
         ArgumentError, UnsupportedError, Error: what the C library says.
     """
     with gpu.made_current(logits.device):
-        call = _SliceCall(logits, terms, words)
-        if gradient is not None:
-            call.arguments.gradient = gradient.data_ptr()
-            call.arguments.gradient_stride = row_stride("gradient", gradient)
-        # Held here until the call has been made.
-        workspace = workspace_of(call.arguments, logits, terms, gradient)
-        if workspace is not None:
-            call.arguments.workspace = workspace.data_ptr()
-            call.arguments.workspace_bytes = workspace.numel()
+        call = _SliceCall(logits, terms, words, gradient)
         check(
             library().visatb_vitw_slice_loss(
                 ctypes.byref(call.arguments),
