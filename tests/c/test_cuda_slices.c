@@ -214,7 +214,7 @@ static void statistics_are_in_memory_that_the_gpu_reaches(void **state) {
     (void)state;
     call c;
     make_for_gpu(&c);
-    double *told = device_alloc_on_host(SLICES * TOLD * sizeof *told);
+    double *told = device_alloc_on_host(sizeof *told * SLICES * TOLD);
     refuse(&c, told, VISATB_ERROR_ARGUMENT,
            "statistics is in memory of the host; expected memory that the GPU can reach");
 }
