@@ -175,12 +175,15 @@ def without_gradient(rank: int, *_: Any) -> tuple[Any, bool]:
     return loss, torch.equal(logits, before)
 
 
-def compiled(rank: int, *_: Any) -> tuple[Any, Any]:
-    logits, terms = slice_of(rank)
-    leaf = logits.requires_grad_()
+def compiled(rank: int, group: Any, _: Any) -> tuple[Any, Any] | None:
+    """On two ranks: what compiles takes a second to import."""
+    if rank >= 2:
+        return None
+    logits, *terms = make_batch(vocab=VOCAB)
+    leaf = logits.split([20, 17], dim=-1)[rank].clone().requires_grad_()
 
     def step(x: Any) -> Any:
-        return 2 * vitw_vocab_parallel_loss(x * 1, *terms)
+        return 2 * vitw_vocab_parallel_loss(x * 1, *terms, group=group)
 
     loss = torch.compile(step, backend="eager")(leaf)
     loss.backward()
@@ -351,8 +354,8 @@ def test_without_a_gradient_the_logits_stay_as_they_are(results: Results) -> Non
 
 
 def test_compiled_code_is_interrupted_for_it(results: Results) -> None:
-    plain = of_case(results, "four unequal ranks")
-    for (loss, gradient), each in zip(results["compiled"], plain, strict=True):
+    plain = of_case(results, "two ranks")
+    for (loss, gradient), each in zip(results["compiled"][:2], plain, strict=True):
         assert torch.equal(loss, 2 * each.loss)
         torch.testing.assert_close(gradient, 2 * each.gradient)
 
