@@ -30,7 +30,7 @@ test-c:
 	cmake --build --preset asan -j $(JOBS)
 	ctest --preset asan --no-tests=error -j $(JOBS)
 	cmake --preset tsan
-	cmake --build --preset tsan -j $(JOBS) --target test_threads test_loss_threads test_parallel test_linear_threads
+	cmake --build --preset tsan -j $(JOBS) --target test_threads test_loss_threads test_loss_threads_in_slices test_parallel test_linear_threads
 	ctest --preset tsan -R 'test_(threads|loss_threads|parallel|linear_threads)' --no-tests=error
 	cmake --preset release -DVISATB_TESTS=ON
 	cmake --build --preset release -j $(JOBS)

@@ -16,6 +16,7 @@
  *   4. the loss                    visatb_vitw_loss_plan -> visatb_vitw_loss  visatb_scale_gradient
  *                                  visatb_vitw_denominator -> visatb_sum_over_ranks
  *   5. the loss of a linear head   visatb_vitw_linear_loss_plan -> visatb_vitw_linear_loss
+ *   6. a vocabulary in slices      visatb_vitw_slice_statistics -> visatb_vitw_slice_loss
  *
  * Rules that hold for every function
  * ----------------------------------
@@ -686,6 +687,74 @@ VISATB_API visatb_status visatb_vitw_linear_loss_plan(const visatb_vitw_linear_l
  * extent, for a workspace smaller than the plan's, and for more valid rows than max_valid_rows; UNSUPPORTED
  * as the plan. Nothing is written then. */
 VISATB_API visatb_status visatb_vitw_linear_loss(const visatb_vitw_linear_loss_args *args);
+
+/* ------------------------------------------------------------------------------------------------------
+ * 6. The VITW loss of a vocabulary in slices
+ *
+ * Where a head is split over several processes (tensor parallelism), each of them has the logits of its own
+ * words, for all rows. The loss takes two calls, and between them one exchange of a few numbers a row, which
+ * is the caller's: nothing here communicates.
+ *
+ *   visatb_vitw_slice_statistics   what this slice tells of its rows
+ *   the caller                     gathers what all slices tell, in one order for all of them
+ *   visatb_vitw_slice_loss         the loss of the whole vocabulary, and the gradient of this slice
+ *
+ * Every slice is called with the same labels, task ids, task weights and options, and then has the same loss
+ * and the same statistics by row and by task, bit for bit (where the C library's exp and log are the same).
+ * So a process that finds an argument wrong is not alone with that.
+ * ------------------------------------------------------------------------------------------------------ */
+
+/* Doubles that a slice tells of a row. */
+#define VISATB_SLICE_STATISTICS 5
+
+/* The words of a slice. Start from VISATB_VOCAB_SLICE_INIT. The slices of a vocabulary may be of different
+ * widths; each word is in one of them. */
+typedef struct visatb_vocab_slice {
+    size_t size;
+    int64_t first; /* the number of its first word, >= 0 */
+    int64_t width; /* how many words it has, >= 1; first + width <= vocab */
+} visatb_vocab_slice;
+
+#define VISATB_VOCAB_SLICE_INIT                                                                              \
+    { .size = sizeof(visatb_vocab_slice) }
+
+/* What a slice tells of its rows.
+ *   args        as for visatb_vitw_slice_loss, and checked as there; nothing is written to its outputs
+ *   slice       the words that the logits are of
+ *   statistics  out [rows, VISATB_SLICE_STATISTICS], NULL is fine for 0 rows; overlaps nothing. Numbers to be
+ *               passed on as they are: what they mean is between these two functions of one version
+ * Errors: as visatb_vitw_slice_loss. */
+VISATB_API visatb_status visatb_vitw_slice_statistics(const visatb_vitw_loss_args *args,
+                                                      const visatb_vocab_slice *slice, double *statistics);
+
+/* The loss of visatb_vitw_loss, from the slice of the logits and what all slices told.
+ *   args        as for visatb_vitw_loss: vocab is the whole vocabulary, labels are in [0, vocab), and so is
+ *               e / vocab of label_smoothing. But logits and gradient are [rows, width], and a stride of 0
+ *               stands for width
+ *   slice       the words that they are of
+ *   slices      how many slices there are, this one included, >= 1
+ *   statistics  [slices, rows, VISATB_SLICE_STATISTICS]: what visatb_vitw_slice_statistics found, slice by
+ *               slice, in any order that is the same for all; NULL is fine for 0 rows; overlaps nothing
+ *
+ * The rules for rows are those of visatb_vitw_loss, over the whole row: -inf is allowed, and a slice may have
+ * nothing else; logits are bad that are NaN or +inf in any slice, or -inf in all. A bad row's gradient is NaN
+ * in every slice, and an ignored row's 0. The loss, and 1 - p of a confident token, are as accurate as there:
+ * sums of slices are fp64, of which none is a difference. So is the gradient, which differs in last bits from
+ * that of whole rows.
+ *
+ * The logits are read a second time, where a gradient is wanted; they must not have changed. In place, a
+ * failed call leaves them as they were. On the CPU the memory that a call takes is that of visatb_vitw_loss.
+ *
+ * On a GPU both calls are like those of visatb_vitw_loss, into a stream and without waiting; statistics are
+ * in memory that the GPU can reach. The workspace, which both take, is what visatb_vitw_loss_plan asks for so
+ * many rows. There is one path, VISATB_CUDA_TWO_READ. What is wrong in the GPU's memory is reported by the
+ * second call; a label that is not in one slice as VISATB_REPORT_LABEL.
+ *
+ * Errors: as visatb_vitw_loss; ARGUMENT also for a slice that is not in the vocabulary, and on the CPU for a
+ * label that is a word of no slice, or of several. */
+VISATB_API visatb_status visatb_vitw_slice_loss(const visatb_vitw_loss_args *args,
+                                                const visatb_vocab_slice *slice, int64_t slices,
+                                                const double *statistics);
 
 #ifdef __cplusplus
 }

@@ -19,7 +19,7 @@ static bool tile_holds_label(const loss_row *row, int64_t first, int64_t count) 
     return row->label >= first && row->label - first < count;
 }
 
-/* False where the row has no finite maximum, or a NaN beside it. */
+/* False for +inf, or a NaN. */
 static bool find_maximum(const loss_row *row, double *maximum) {
     double tile[TILE];
     double largest = -INFINITY;
@@ -34,7 +34,7 @@ static bool find_maximum(const loss_row *row, double *maximum) {
         }
     }
     *maximum = largest;
-    return isfinite(largest);
+    return largest < INFINITY;
 }
 
 /* z of a tile. */
@@ -61,22 +61,26 @@ static void add_up(const loss_row *row, loss_softmax *softmax) {
             tile[row->label - first] = -INFINITY;
         tile_sum = 0;
         for (int64_t i = 0; i < count; ++i)
-            tile_sum += exp(tile[i] - softmax->maximum);
+            tile_sum += exp(tile[i] - softmax->reference);
         softmax->others += tile_sum;
     }
 }
 
 static bool portable_softmax(const loss_row *row, loss_softmax *softmax) {
-    double maximum = 0;
-    if (!find_maximum(row, &maximum))
+    if (!find_maximum(row, &softmax->largest))
         return false;
-    double target_logit = 0;
-    convert_read(row->dtype, row->logits, row->label, 1, &target_logit);
-    softmax->maximum = softcap_of(maximum, row->softcap);
-    softmax->target_logit = softcap_of(target_logit, row->softcap);
-    softmax->target_slope = softcap_slope_of(target_logit, row->softcap);
-    softmax->target = exp(softmax->target_logit - softmax->maximum);
-    softmax->reference = softmax->maximum;
+    softmax->maximum = softcap_of(softmax->largest, row->softcap);
+    /* Of nothing but -inf, whose exponentials are 0 by any other reference. */
+    softmax->reference = softmax->maximum > -INFINITY ? softmax->maximum : 0;
+    softmax->target_logit = -INFINITY;
+    softmax->target_slope = 1;
+    if (row->label != LOSS_NO_LABEL) {
+        double target_logit = 0;
+        convert_read(row->dtype, row->logits, row->label, 1, &target_logit);
+        softmax->target_logit = softcap_of(target_logit, row->softcap);
+        softmax->target_slope = softcap_slope_of(target_logit, row->softcap);
+    }
+    softmax->target = exp(softmax->target_logit - softmax->reference);
     add_up(row, softmax);
     return true;
 }

@@ -217,8 +217,9 @@ static const double largest_cap = 1e6;
 static bool simd_softmax(const loss_row *row, loss_softmax *softmax) {
     if (row->softcap > largest_cap)
         return portable_backend.softmax(row, softmax);
-    double target = 0;
-    convert_read(row->dtype, row->logits, row->label, 1, &target);
+    double target = -INFINITY;
+    if (row->label != LOSS_NO_LABEL)
+        convert_read(row->dtype, row->logits, row->label, 1, &target);
     const bool wanted = row->gradient != NULL;
     passage pass = {
         .row = row,
@@ -228,18 +229,22 @@ static bool simd_softmax(const loss_row *row, loss_softmax *softmax) {
         .largest = -INFINITY,
     };
     pass_row(&pass);
-    const double largest_logit = fmax(target, (double)(row->softcap > 0 ? pass.largest_logit : pass.largest));
-    if (pass.lost || isnan(target) || isnan(pass.others) || !isfinite(largest_logit))
+    softmax->largest = fmax(target, (double)(row->softcap > 0 ? pass.largest_logit : pass.largest));
+    if (pass.lost || isnan(target) || isnan(pass.others) || !(softmax->largest < INFINITY))
         return false;
 
-    softmax->target_logit = softcap_of(target, row->softcap);
+    softmax->target_logit = row->label != LOSS_NO_LABEL ? softcap_of(target, row->softcap) : -INFINITY;
     softmax->target_slope = softcap_slope_of(target, row->softcap);
     softmax->maximum = fmax(softmax->target_logit, (double)pass.largest);
-    softmax->target = exp(softmax->target_logit - softmax->maximum);
+    softmax->sum = pass.sum;
     /* Without a reference there is no other logit but -inf: all that was added up and kept is 0. */
     softmax->reference = pass.referred ? reference_value(pass.at) : softmax->maximum;
-    softmax->others = pass.others * exp(softmax->reference - softmax->maximum);
-    softmax->sum = pass.sum;
+    softmax->target = 0;
+    softmax->others = 0;
+    if (softmax->maximum > -INFINITY) {
+        softmax->target = exp(softmax->target_logit - softmax->maximum);
+        softmax->others = pass.others * exp(softmax->reference - softmax->maximum);
+    }
     return true;
 }
 
@@ -299,7 +304,8 @@ static void simd_gradient(const loss_row *row, const loss_softmax *softmax, cons
         scale_in_double(row, &by, factor, terms->uniform);
     }
     const double target = terms->target * softmax->target_slope;
-    convert_write(row->dtype, &target, row->label, 1, row->gradient);
+    if (row->label != LOSS_NO_LABEL)
+        convert_write(row->dtype, &target, row->label, 1, row->gradient);
 }
 
 static void simd_fill(const loss_row *row, double value) {

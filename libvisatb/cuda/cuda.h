@@ -3,6 +3,7 @@
 #ifndef VISATB_CUDA_CUDA_H
 #define VISATB_CUDA_CUDA_H
 
+#include "loss/slices.h"
 #include "visatb.h"
 
 #include <stdbool.h>
@@ -29,6 +30,11 @@ typedef struct cuda_rank_sums {
 } cuda_rank_sums;
 
 visatb_status cuda_sum_over_ranks(const cuda_rank_sums *sums);
+
+/* visatb_vitw_slice_statistics and visatb_vitw_slice_loss, likewise; args->vocab is the slice's width. */
+visatb_status cuda_vitw_slice_statistics(const visatb_vitw_loss_args *args, const loss_words *words,
+                                         slice_statistics *statistics);
+visatb_status cuda_vitw_slice_loss(const visatb_vitw_loss_args *args, const loss_words *words);
 
 /* For visatb_build_info. */
 const char *cuda_description(void);

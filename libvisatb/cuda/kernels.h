@@ -4,6 +4,7 @@
 #define VISATB_CUDA_KERNELS_H
 
 #include "cuda/runtime.h"
+#include "loss/slices.h"
 #include "visatb.h"
 
 #include <stdbool.h>
@@ -108,6 +109,22 @@ visatb_status cuda_plan_loss(const char *function, const cuda_device *device, vi
                              int64_t vocab, size_t element_bytes, cuda_loss_plan *plan);
 
 int cuda_launch_loss(const cuda_loss *loss, const cuda_loss_plan *plan, void *stream);
+
+/* --- the loss of a slice of the vocabulary --------------------------------------------------------------
+ */
+
+typedef struct cuda_slice {
+    cuda_loss loss; /* of all words: rows.vocab; but its logits and gradient are those of the slice */
+    int64_t first;  /* the number of the slice's first word */
+    int64_t width;
+    slice_statistics *told;             /* out [rows], of the first kernel */
+    const slice_statistics *statistics; /* [slices, rows], for the second */
+    int64_t slices;
+} cuda_slice;
+
+/* The plan is that of VISATB_CUDA_TWO_READ for rows of the slice's width. */
+int cuda_launch_slice_statistics(const cuda_slice *slice, const cuda_loss_plan *plan, void *stream);
+int cuda_launch_slice_loss(const cuda_slice *slice, const cuda_loss_plan *plan, void *stream);
 
 /* --- the sums ------------------------------------------------------------------------------------------- */
 

@@ -61,7 +61,7 @@ template <typename Element, bool OPTIONS> struct one_read_path {
 };
 
 int path_launch_one_read(const cuda_loss *loss, const cuda_loss_plan *plan, void *stream) {
-    return launch_path<one_read_path>(*loss, shape_of(*loss, *plan, stream));
+    return launch_path<one_read_path>(*loss, *loss, shape_of(*loss, *plan, stream));
 }
 
 int path_one_read_is_built(bool *built) {

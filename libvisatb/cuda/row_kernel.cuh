@@ -234,12 +234,14 @@ DEVICE void form_gradient_of_granule(const granule &bits, int32_t first, const g
     write_gradient<Element>(to, first, aligned, x);
 }
 
-/* The label's entry is written like the others, and then by the same thread once more as it should be. */
+/* The label's entry is written like the others, and then by the same thread once more as it should be. There
+ * is none where the label is a word of another slice of the vocabulary, and below 0. */
 template <typename Element, typename Slice, typename Terms>
 DEVICE void correct_label(const Slice &slice, const block_share &share, const granule_row<Element> &to,
                           int32_t label, const Terms &terms) {
     const int32_t g = granule_of(slice.row, label);
-    if (g >= share.first && g < share.end && (g - share.first) % thread_count() == thread_index())
+    if (label >= 0 && g >= share.first && g < share.end &&
+        (g - share.first) % thread_count() == thread_index())
         to.start[label] = Element::narrow((float)terms.target);
 }
 
@@ -272,6 +274,22 @@ DEVICE void fill_gradient(const granule_row<Element> &to, float value, int rank,
     const block_share share = share_of(granule_count(to), rank, ranks);
     for (int32_t g = share.first + thread_index(); g < share.end; g += thread_count())
         write_gradient<Element>(to, first_of_granule(to, g), true, values);
+}
+
+/* The gradient by its terms, or the same value everywhere. */
+template <typename Element, bool OPTIONS, typename Slice>
+DEVICE void form_or_fill(const Slice &slice, const block_share &share, const granule_row<Element> &to,
+                         int32_t label, const row_gradient &gradient, bool untrained, const softcap &cap) {
+    const reference from = reference_of<OPTIONS>(gradient.reference, cap);
+    if (untrained || gradient.spoiled) {
+        fill_gradient<Element>(to, untrained ? 0.0F : NAN, cluster_rank(), cluster_size());
+    } else if (gradient.wide) {
+        const wide_terms terms = {gradient.factor, gradient.uniform, gradient.target};
+        form_gradient<Element, OPTIONS>(slice, share, to, label, terms, from, cap);
+    } else {
+        const float_terms terms = {(float)gradient.factor, (float)gradient.uniform, (float)gradient.target};
+        form_gradient<Element, OPTIONS>(slice, share, to, label, terms, from, cap);
+    }
 }
 
 /* --- a row --------------------------------------------------------------------------------------------- */
@@ -322,19 +340,8 @@ template <typename Element, bool OPTIONS, typename Slice> DEVICE void run_row(co
     block_barrier();
     if (thread_index() == 0 && cluster_rank() == 0)
         write_outcome(loss, facts, softmax, good);
-    if (loss.gradient == NULL)
-        return;
-    const row_gradient &gradient = state->gradient;
-    const reference from = reference_of<OPTIONS>(gradient.reference, cap);
-    if (facts.weight == 0 || gradient.spoiled) {
-        fill_gradient<Element>(to, facts.weight == 0 ? 0.0F : NAN, cluster_rank(), cluster_size());
-    } else if (gradient.wide) {
-        const wide_terms terms = {gradient.factor, gradient.uniform, gradient.target};
-        form_gradient<Element, OPTIONS>(slice, share, to, label, terms, from, cap);
-    } else {
-        const float_terms terms = {(float)gradient.factor, (float)gradient.uniform, (float)gradient.target};
-        form_gradient<Element, OPTIONS>(slice, share, to, label, terms, from, cap);
-    }
+    if (loss.gradient != NULL)
+        form_or_fill<Element, OPTIONS>(slice, share, to, label, state->gradient, facts.weight == 0, cap);
 }
 
 inline launch_shape shape_of(const cuda_loss &loss, const cuda_loss_plan &plan, void *stream) {
@@ -349,19 +356,19 @@ inline launch_shape shape_of(const cuda_loss &loss, const cuda_loss_plan &plan, 
 }
 
 /* The launch of Path<Element, OPTIONS>::kernel, for the types and options of a call. */
-template <template <typename, bool> class Path, typename Element>
-int launch_element(const cuda_loss &loss, const launch_shape &shape) {
+template <template <typename, bool> class Path, typename Element, typename Arguments>
+int launch_element(const cuda_loss &loss, const Arguments &arguments, const launch_shape &shape) {
     const bool options = loss.softcap > 0 || loss.label_smoothing > 0;
-    return options ? launch(Path<Element, true>::kernel(), shape, loss)
-                   : launch(Path<Element, false>::kernel(), shape, loss);
+    return options ? launch(Path<Element, true>::kernel(), shape, arguments)
+                   : launch(Path<Element, false>::kernel(), shape, arguments);
 }
 
-template <template <typename, bool> class Path>
-int launch_path(const cuda_loss &loss, const launch_shape &shape) {
+template <template <typename, bool> class Path, typename Arguments>
+int launch_path(const cuda_loss &loss, const Arguments &arguments, const launch_shape &shape) {
     switch (loss.dtype) {
-    case VISATB_DTYPE_BFLOAT16: return launch_element<Path, bf16_element>(loss, shape);
-    case VISATB_DTYPE_FLOAT16: return launch_element<Path, half_element>(loss, shape);
-    default: return launch_element<Path, float_element>(loss, shape);
+    case VISATB_DTYPE_BFLOAT16: return launch_element<Path, bf16_element>(loss, arguments, shape);
+    case VISATB_DTYPE_FLOAT16: return launch_element<Path, half_element>(loss, arguments, shape);
+    default: return launch_element<Path, float_element>(loss, arguments, shape);
     }
 }
 

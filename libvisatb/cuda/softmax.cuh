@@ -203,6 +203,7 @@ DEVICE bool finish_softmax(const partial &all, float label_logit, double cap, lo
     const double reference = capped((double)all.reference, cap);
     softmax->target_logit = capped((double)label_logit, cap);
     softmax->maximum = capped((double)largest, cap);
+    softmax->largest = (double)largest;
     softmax->reference = (double)largest;
     softmax->target = exp(softmax->target_logit - softmax->maximum);
     softmax->others = all.others * exp(reference - softmax->maximum);

@@ -7,17 +7,20 @@ set(VISATB_CUDA_HOST_SOURCES
   denominator.c
   linear_check.c
   linear_layout.c
+  logits_call.c
   opened_library.c
   paths.c
   scale_gradient.c
   sum_over_ranks.c
   vitw_linear_loss.c
-  vitw_loss.c)
+  vitw_loss.c
+  vitw_slice_loss.c)
 set(VISATB_CUDA_KERNELS
   count.cu
   hidden_rows.cu
   one_read.cu
   scale.cu
+  slices.cu
   sums.cu
   two_read.cu)
 list(TRANSFORM VISATB_CUDA_HOST_SOURCES PREPEND "${CMAKE_CURRENT_LIST_DIR}/")

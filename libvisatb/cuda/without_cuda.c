@@ -38,6 +38,20 @@ visatb_status cuda_vitw_denominator(const visatb_vitw_loss_args *args, bool adds
     return refuse("visatb_vitw_denominator");
 }
 
+visatb_status cuda_vitw_slice_statistics(const visatb_vitw_loss_args *args, const loss_words *words,
+                                         slice_statistics *statistics) {
+    (void)args;
+    (void)words;
+    (void)statistics;
+    return refuse("visatb_vitw_slice_statistics");
+}
+
+visatb_status cuda_vitw_slice_loss(const visatb_vitw_loss_args *args, const loss_words *words) {
+    (void)args;
+    (void)words;
+    return refuse("visatb_vitw_slice_loss");
+}
+
 static visatb_status refuse_function(const char *function) {
     return error_set(VISATB_ERROR_UNSUPPORTED,
                      "%s: this library was built without CUDA (" VISATB_BUILD_NO_CUDA ")", function);

@@ -8,11 +8,14 @@
 
 #include <stdbool.h>
 
+/* The label of a row whose label is a word of another slice of the vocabulary. */
+enum { LOSS_NO_LABEL = -1 };
+
 /* One row of logits and its label. */
 typedef struct loss_row {
     visatb_dtype dtype;
     int64_t vocab;
-    int64_t label;
+    int64_t label; /* in [0, vocab), or LOSS_NO_LABEL */
     const void *logits;
     void *gradient; /* NULL: none is wanted; the logits themselves: in place */
     double softcap; /* c; 0: off */
@@ -24,11 +27,13 @@ typedef struct loss_backend {
     /* The working memory of a thread. */
     size_t (*scratch_bytes)(visatb_dtype dtype, int64_t vocab, bool capped);
 
-    /* False, with nothing in *softmax, for logits that have none: NaN, +inf, or nothing but -inf. Where a
+    /* False, with nothing in *softmax, for logits that have none: NaN or +inf. Of nothing but -inf, `largest`
+     * is -inf, and what without a cap is added up of it 0. Without a label, target_logit is -inf. Where a
      * gradient is wanted its memory may hold anything afterwards, also in place. */
     bool (*softmax)(const loss_row *row, loss_softmax *softmax);
 
-    /* Writes the gradient of the row that `softmax` was called with just before, in the same scratch. */
+    /* Writes the gradient of the row that `softmax` was called with just before, in the same scratch. The
+     * softmax may since have become that of a whole vocabulary, but for `reference` and target_slope. */
     void (*gradient)(const loss_row *row, const loss_softmax *softmax, const loss_terms *terms);
 
     /* The same value everywhere in the gradient; neither logits nor scratch are touched. */

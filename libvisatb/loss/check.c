@@ -1,4 +1,4 @@
-/* The checks of visatb_vitw_loss in their order, and those of its logits and gradient. */
+/* The checks of visatb_vitw_loss in their order, and those of logits and their gradient. */
 #include "loss/check.h"
 
 #include "common/error.h"
@@ -6,33 +6,17 @@
 
 #include <inttypes.h>
 
-static const char function[] = "visatb_vitw_loss";
-
 #define ARGUMENT_ERROR(format, ...) error_set(VISATB_ERROR_ARGUMENT, "%s: " format, function, __VA_ARGS__)
 
-static visatb_status check_pointers(const visatb_vitw_loss_args *args) {
+static visatb_status check_pointers(const char *function, const visatb_vitw_loss_args *args) {
     if (args->rows > 0 && args->logits == NULL)
         return ARGUMENT_ERROR("logits = NULL; expected a pointer, because rows = %" PRId64, args->rows);
     return VISATB_OK;
 }
 
-static visatb_status check_matrix(const visatb_vitw_loss_args *args, const char *name, const void *start,
-                                  int64_t stride) {
-    const loss_matrix matrix = {
-        .name = name,
-        .columns = "vocab",
-        .start = start,
-        .rows = args->rows,
-        .width = args->vocab,
-        .stride = stride,
-        .element_size = convert_element_size(args->dtype),
-    };
-    return loss_check_matrix(function, &matrix);
-}
-
 /* Rows of both are visited in the order of their addresses, so that two matrices which interleave in one
  * buffer are told from two that meet. */
-static visatb_status check_overlap(const visatb_vitw_loss_args *args) {
+static visatb_status check_overlap(const char *function, const visatb_vitw_loss_args *args) {
     const bool in_place =
         args->gradient == args->logits && (args->gradient_stride == args->logits_stride || args->rows == 1);
     if (args->gradient == NULL || in_place)
@@ -59,49 +43,63 @@ static visatb_status check_overlap(const visatb_vitw_loss_args *args) {
     return VISATB_OK;
 }
 
-static visatb_status check_choices(const char *caller, const visatb_vitw_loss_args *args,
-                                   const loss_backend **backend) {
-    const visatb_status status = loss_check_device(caller, args->device);
-    if (status != VISATB_OK)
-        return status;
-    *backend = NULL;
-    if (args->device == VISATB_DEVICE_CUDA)
-        return loss_check_numbers(caller, args);
-    return loss_check_choices(caller, args, backend);
-}
-
-static visatb_status check_arrays(const visatb_vitw_loss_args *args) {
-    visatb_status status = check_matrix(args, "logits", args->logits, args->logits_stride);
+visatb_status loss_check_logits(const char *function, const char *columns,
+                                const visatb_vitw_loss_args *args) {
+    loss_matrix matrix = {
+        .name = "logits",
+        .columns = columns,
+        .start = args->logits,
+        .rows = args->rows,
+        .width = args->vocab,
+        .stride = args->logits_stride,
+        .element_size = convert_element_size(args->dtype),
+    };
+    visatb_status status = check_pointers(function, args);
     if (status == VISATB_OK)
-        status = check_matrix(args, "gradient", args->gradient, args->gradient_stride);
+        status = loss_check_matrix(function, &matrix);
+    matrix.name = "gradient";
+    matrix.start = args->gradient;
+    matrix.stride = args->gradient_stride;
     if (status == VISATB_OK)
-        status = check_overlap(args);
+        status = loss_check_matrix(function, &matrix);
+    if (status == VISATB_OK)
+        status = check_overlap(function, args);
     return status;
 }
 
-visatb_status loss_check_plan(const char *caller, const visatb_vitw_loss_args *args,
-                              visatb_vitw_loss_args *checked, const loss_backend **backend) {
-    const visatb_status status =
-        loss_copy_args(caller, "VISATB_VITW_LOSS_ARGS_INIT", args, checked, sizeof *checked);
-    if (status != VISATB_OK)
-        return status;
-    if (checked->logits_stride == 0)
-        checked->logits_stride = checked->vocab;
-    if (checked->gradient_stride == 0)
-        checked->gradient_stride = checked->vocab;
-    return check_choices(caller, checked, backend);
+void loss_resolve_strides(visatb_vitw_loss_args *args) {
+    if (args->logits_stride == 0)
+        args->logits_stride = args->vocab;
+    if (args->gradient_stride == 0)
+        args->gradient_stride = args->vocab;
 }
 
-visatb_status loss_check(const visatb_vitw_loss_args *args, visatb_vitw_loss_args *checked,
-                         const loss_backend **backend) {
-    visatb_status status = loss_check_plan(function, args, checked, backend);
+visatb_status loss_check_plan(const char *function, const visatb_vitw_loss_args *args,
+                              visatb_vitw_loss_args *checked, const loss_backend **backend) {
+    visatb_status status =
+        loss_copy_args(function, "VISATB_VITW_LOSS_ARGS_INIT", args, checked, sizeof *checked);
     if (status == VISATB_OK)
-        status = check_pointers(checked);
-    if (status == VISATB_OK)
-        status = check_arrays(checked);
+        status = loss_check_device(function, checked->device);
     if (status != VISATB_OK)
         return status;
+    *backend = NULL;
     if (checked->device == VISATB_DEVICE_CUDA)
-        return loss_check_pointers(function, checked);
-    return loss_check_contents(function, checked);
+        return loss_check_numbers(function, checked);
+    return loss_check_choices(function, checked, backend);
+}
+
+visatb_status loss_check_rest(const char *function, const visatb_vitw_loss_args *args) {
+    if (args->device == VISATB_DEVICE_CUDA)
+        return loss_check_pointers(function, args);
+    return loss_check_contents(function, args);
+}
+
+visatb_status loss_check(const char *function, const visatb_vitw_loss_args *args,
+                         visatb_vitw_loss_args *checked, const loss_backend **backend) {
+    visatb_status status = loss_check_plan(function, args, checked, backend);
+    if (status != VISATB_OK)
+        return status;
+    loss_resolve_strides(checked);
+    status = loss_check_logits(function, "vocab", checked);
+    return status == VISATB_OK ? loss_check_rest(function, checked) : status;
 }

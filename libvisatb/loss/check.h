@@ -7,15 +7,23 @@
 
 /* Copies the caller's arguments, of this or another version, into *checked, resolves strides of 0 and finds
  * the backend, which for a GPU there is none. On failure neither is of use and visatb_last_error() says why.
- */
-visatb_status loss_check(const visatb_vitw_loss_args *args, visatb_vitw_loss_args *checked,
-                         const loss_backend **backend);
+ * `function` begins the message, here and below. */
+visatb_status loss_check(const char *function, const visatb_vitw_loss_args *args,
+                         visatb_vitw_loss_args *checked, const loss_backend **backend);
 
-/* The same, but for what a plan does not depend on. `caller` begins the messages. */
-visatb_status loss_check_plan(const char *caller, const visatb_vitw_loss_args *args,
+/* Its parts, of which the first is all that a plan depends on. Copied, but with the strides as they are. */
+visatb_status loss_check_plan(const char *function, const visatb_vitw_loss_args *args,
                               visatb_vitw_loss_args *checked, const loss_backend **backend);
 
-/* What is said of any form of the loss; `function` begins the message. -------------------------------- */
+void loss_resolve_strides(visatb_vitw_loss_args *args);
+
+/* Logits and gradient, [rows, args->vocab]; `columns` is what the caller calls that. */
+visatb_status loss_check_logits(const char *function, const char *columns, const visatb_vitw_loss_args *args);
+
+/* Everything else, as far as the host can see it. */
+visatb_status loss_check_rest(const char *function, const visatb_vitw_loss_args *args);
+
+/* What is said of any form of the loss. ------------------------------------------------------------------ */
 
 /* Copies the `size` bytes that a caller of this or another version gave into the struct that we know. */
 visatb_status loss_copy_args(const char *function, const char *initialiser, const void *args, void *known,

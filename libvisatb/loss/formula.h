@@ -14,6 +14,7 @@
 /* The softmax of a row, kept apart so that neither the loss nor the gradient of a confident token is formed
  * by cancellation: 1 - p of the label is others / (target + others). z is the capped logit. */
 typedef struct loss_softmax {
+    double largest;      /* of the logits, before a cap; on a GPU one of them, near it */
     double maximum;      /* of the z */
     double target_logit; /* the label's z */
     double target;       /* exp(target_logit - maximum) */

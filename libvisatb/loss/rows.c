@@ -34,6 +34,7 @@ loss_plan loss_plan_of(const visatb_vitw_loss_args *args, const loss_backend *ba
         .denominator = denominator,
         .divisor = divisor,
         .gradient_scale = grad_scale / divisor,
+        .words = {.all = args->vocab},
     };
 }
 
@@ -51,18 +52,59 @@ static loss_outcome outcome_of(const loss_options *options, const loss_softmax *
     return (loss_outcome){.nll = value.nll, .lse = value.lse, .loss = value.loss, .bad = 0};
 }
 
-void loss_run_row(const loss_plan *plan, int64_t index, const void *logits, void *gradient, float *scratch,
-                  loss_outcome *outcome) {
+/* Of an ignored row too, which has no label. */
+static loss_row row_of(const loss_plan *plan, int64_t index, const void *logits) {
     const visatb_vitw_loss_args *args = plan->args;
     loss_row row = {
         .dtype = args->dtype,
         .vocab = args->vocab,
-        .label = args->labels[index],
+        .label = LOSS_NO_LABEL,
         .logits = logits,
-        .gradient = gradient,
         .softcap = args->softcap,
         .with_sum = args->label_smoothing > 0,
     };
+    if (!loss_row_is_valid(args, index))
+        return row;
+    const int64_t label = args->labels[index] - plan->words.first;
+    if (label >= 0 && label < args->vocab)
+        row.label = label;
+    return row;
+}
+
+/* The softmax over all words, of which the row has all or a slice. False for logits that have none. */
+static bool softmax_of(const loss_plan *plan, int64_t index, const loss_row *row, loss_softmax *softmax) {
+    const loss_words *words = &plan->words;
+    if (words->statistics == NULL)
+        return plan->backend->softmax(row, softmax) && softmax->largest > -INFINITY;
+    /* For a gradient the backend must have seen the row. What the row is worth comes of what all slices told
+     * and nothing else, so that it has the same bits in each of them. */
+    loss_softmax own = {.reference = 0};
+    if (row->gradient != NULL && !plan->backend->softmax(row, &own))
+        return false;
+    softmax->reference = own.reference;
+    softmax->target_slope = own.target_slope;
+    return slices_merge(words->statistics + index, words->slices, plan->args->rows, softmax);
+}
+
+void loss_measure_row(const loss_plan *plan, int64_t index, const void *logits, float *scratch,
+                      slice_statistics *statistics) {
+    loss_row row = row_of(plan, index, logits);
+    row.scratch = scratch;
+    const bool has_label = row.label != LOSS_NO_LABEL;
+    loss_softmax softmax;
+    if (!loss_row_is_valid(plan->args, index))
+        *statistics = (slice_statistics){.largest = 0};
+    else if (plan->backend->softmax(&row, &softmax))
+        *statistics = slices_tell(&softmax, has_label);
+    else
+        *statistics = slices_tell_of_bad(has_label);
+}
+
+void loss_run_row(const loss_plan *plan, int64_t index, const void *logits, void *gradient, float *scratch,
+                  loss_outcome *outcome) {
+    const visatb_vitw_loss_args *args = plan->args;
+    loss_row row = row_of(plan, index, logits);
+    row.gradient = gradient;
     row.scratch = scratch;
     if (!loss_row_is_valid(args, index)) {
         if (gradient != NULL)
@@ -74,8 +116,8 @@ void loss_run_row(const loss_plan *plan, int64_t index, const void *logits, void
     if (weight == 0)
         row.gradient = NULL;
     loss_softmax softmax;
-    const bool good = plan->backend->softmax(&row, &softmax);
-    const loss_options options = {args->label_smoothing, args->z_loss, (double)args->vocab};
+    const bool good = softmax_of(plan, index, &row, &softmax);
+    const loss_options options = {args->label_smoothing, args->z_loss, (double)plan->words.all};
     *outcome =
         good ? outcome_of(&options, &softmax) : (loss_outcome){.nll = NAN, .lse = NAN, .loss = NAN, .bad = 1};
     if (gradient == NULL)

@@ -5,6 +5,7 @@
 #define VISATB_LOSS_ROWS_H
 
 #include "loss/backend.h"
+#include "loss/slices.h"
 
 enum { LOSS_CACHE_LINE = 64 };
 
@@ -16,6 +17,7 @@ typedef struct loss_plan {
     double denominator;    /* D, as given or computed; 0 only where no row has a weight */
     double divisor;        /* of the numerator: D, or 1 */
     double gradient_scale; /* the gradient of a row is task weight * this * dl/dlogits */
+    loss_words words;      /* all of them, unless set otherwise */
 } loss_plan;
 
 /* What came out for a row. */
@@ -48,6 +50,10 @@ size_t loss_scratch_bytes(const loss_plan *plan);
  * An ignored row has no outcome. `scratch` begins on a cache line. */
 void loss_run_row(const loss_plan *plan, int64_t index, const void *logits, void *gradient, float *scratch,
                   loss_outcome *outcome);
+
+/* What the slice tells of row `index`, whose logits stand at `logits`. Scratch likewise. */
+void loss_measure_row(const loss_plan *plan, int64_t index, const void *logits, float *scratch,
+                      slice_statistics *statistics);
 
 /* Adds up the outcomes [rows] of the call and writes all of its outputs but the gradient. */
 void loss_finish(const loss_plan *plan, const loss_outcome *outcomes);

@@ -42,10 +42,29 @@ visatb_test_on_gpu(test_loss_accuracy loss_problem.c)
 visatb_test_on_gpu(test_loss_edges loss_problem.c)
 visatb_test_on_gpu(test_loss_options loss_problem.c)
 
+function(visatb_test_in_slices_on_gpu name)
+  set(program ${name}_in_slices_on_gpu)
+  visatb_test_on_fibres(${program} ${name}.c in_slices.c in_slices_paths.c loss_reference.c ${ARGN})
+  target_compile_definitions(${program} PRIVATE
+    visatb_vitw_loss=in_slices_vitw_loss visatb_cpu_path_name=on_gpu_path_name IN_SLICES_ON_GPU LOSS_CALL_NEAR=4e-6)
+  add_test(NAME ${program} COMMAND ${program})
+  set_property(TEST ${program} PROPERTY ENVIRONMENT "VISATB_TEST_SLICES=4")
+endfunction()
+visatb_test_in_slices_on_gpu(test_loss_rules loss_call.c)
+visatb_test_in_slices_on_gpu(test_loss_sums loss_call.c)
+visatb_test_in_slices_on_gpu(test_loss_accuracy loss_problem.c)
+visatb_test_in_slices_on_gpu(test_loss_edges loss_problem.c)
+visatb_test_in_slices_on_gpu(test_loss_options loss_problem.c)
+visatb_test_in_slices_on_gpu(test_slice_edges loss_problem.c)
+
 # What only a GPU has: bad data in its memory, scalars there, paths and plans, orders of threads.
 visatb_test_on_fibres(test_cuda_loss test_cuda_loss.c
   on_gpu.c loss_call.c loss_problem.c loss_reference.c cpu_paths.c)
 add_test(NAME test_cuda_loss COMMAND test_cuda_loss)
+visatb_test_on_fibres(test_cuda_slices test_cuda_slices.c
+  in_slices.c loss_call.c loss_problem.c loss_reference.c cpu_paths.c)
+target_compile_definitions(test_cuda_slices PRIVATE IN_SLICES_ON_GPU)
+add_test(NAME test_cuda_slices COMMAND test_cuda_slices)
 visatb_test_on_fibres(test_cuda_arguments test_cuda_arguments.c loss_call.c loss_reference.c)
 add_test(NAME test_cuda_arguments COMMAND test_cuda_arguments)
 

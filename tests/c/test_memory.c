@@ -91,7 +91,11 @@ typedef struct loss_outputs {
 static float loss_logits[LOSS_ROWS * LOSS_VOCAB];
 static loss_outputs loss_written;
 
-static visatb_status compute_loss(void) {
+/* Whole rows, or a slice that is all of the vocabulary. */
+enum { LOSS_WHOLE, LOSS_TOLD, LOSS_SLICED };
+static double loss_told[LOSS_ROWS * VISATB_SLICE_STATISTICS];
+
+static visatb_status compute_loss_by(int form) {
     static const int64_t labels[LOSS_ROWS] = {0, 1, 2, -100, 4, 5, 6, 39999, 8};
     static const int32_t task_ids[LOSS_ROWS] = {0, 1, 0, 1, 0, 1, 0, 1, 0};
     static const float weights[2] = {0.5F, 1.5F};
@@ -115,7 +119,17 @@ static visatb_status compute_loss(void) {
     args.task_nll = loss_written.task_nll;
     args.task_tokens = loss_written.task_tokens;
     args.report = &loss_written.report;
-    return visatb_vitw_loss(&args);
+    visatb_vocab_slice slice = VISATB_VOCAB_SLICE_INIT;
+    slice.width = LOSS_VOCAB;
+    switch (form) {
+    case LOSS_TOLD: return visatb_vitw_slice_statistics(&args, &slice, loss_told);
+    case LOSS_SLICED: return visatb_vitw_slice_loss(&args, &slice, 1, loss_told);
+    default: return visatb_vitw_loss(&args);
+    }
+}
+
+static visatb_status compute_loss(void) {
+    return compute_loss_by(LOSS_WHOLE);
 }
 
 /* One allocation it is, and the C library's own for its threads are none of it. */
@@ -133,6 +147,29 @@ static void loss_without_memory_says_so_and_writes_nothing(void **state) {
     assert_string_equal(visatb_last_error(), "visatb_vitw_loss: out of memory");
     assert_int_equal(live, 0);
     assert_memory_equal(&loss_written, &before, sizeof before);
+}
+
+static void slices_without_memory_say_so_and_write_nothing(void **state) {
+    (void)state;
+    static loss_outputs before;
+    static const char *const messages[] = {
+        [LOSS_TOLD] = "visatb_vitw_slice_statistics: out of memory",
+        [LOSS_SLICED] = "visatb_vitw_slice_loss: out of memory",
+    };
+    assert_int_equal(compute_loss_by(LOSS_TOLD), VISATB_OK);
+    memset(&before, 0xa5, sizeof before);
+    loss_written = before;
+    for (int form = LOSS_TOLD; form <= LOSS_SLICED; ++form) {
+        until_failure = 1;
+        live = 0;
+        watching = true;
+        const visatb_status status = compute_loss_by(form);
+        watching = false;
+        assert_int_equal(status, VISATB_ERROR_MEMORY);
+        assert_string_equal(visatb_last_error(), messages[form]);
+        assert_int_equal(live, 0);
+        assert_memory_equal(&loss_written, &before, sizeof before);
+    }
 }
 
 static void loss_gives_back_what_it_took(void **state) {
@@ -263,6 +300,7 @@ int main(void) {
         cmocka_unit_test(weights_files_survive),
         cmocka_unit_test(arrays_survive),
         cmocka_unit_test(loss_without_memory_says_so_and_writes_nothing),
+        cmocka_unit_test(slices_without_memory_say_so_and_write_nothing),
         cmocka_unit_test(loss_gives_back_what_it_took),
         cmocka_unit_test(loss_without_threads_has_the_same_bits),
     };

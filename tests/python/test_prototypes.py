@@ -30,6 +30,7 @@ STRUCT_INITIALISERS = {
     "visatb_vitw_linear_loss_args": ("VISATB_VITW_LINEAR_LOSS_ARGS_INIT", {}),
     "visatb_linear_plan": ("VISATB_LINEAR_PLAN_INIT", {}),
     "visatb_loss_plan": ("VISATB_LOSS_PLAN_INIT", {}),
+    "visatb_vocab_slice": ("VISATB_VOCAB_SLICE_INIT", {}),
 }
 
 
@@ -183,8 +184,12 @@ def test_an_enum_has_the_values_of_the_header(name: str) -> None:
 
 def test_every_constant_is_known() -> None:
     version = {f"VISATB_VERSION_{part}" for part in ("MAJOR", "MINOR", "PATCH")}
-    assert constants().keys() - version == {"VISATB_ALLOW_NEGATIVE_DENOMINATOR"}
-    assert constants()["VISATB_ALLOW_NEGATIVE_DENOMINATOR"] == _lib.ALLOW_NEGATIVE_DENOMINATOR
+    known = {
+        "VISATB_ALLOW_NEGATIVE_DENOMINATOR": _lib.ALLOW_NEGATIVE_DENOMINATOR,
+        "VISATB_SLICE_STATISTICS": _lib.SLICE_STATISTICS,
+    }
+    assert constants().keys() - version == known.keys()
+    assert {name: constants()[name] for name in known} == known
 
 
 def test_the_package_has_the_version_of_the_header() -> None:

@@ -2,7 +2,8 @@
 
 Scores to weights (NumPy only): `compute_weights`, `load_weights`, `evaluate`, and the mathematics
 on arrays in `visatb.balance`. The loss (needs PyTorch, imported when first used): `vitw_loss`,
-`VITWLoss`, `vitw_linear_loss`, `VITWLinearLoss`, `vitw_denominator`, `vitw_loss_plan`.
+`VITWLoss`, `vitw_linear_loss`, `VITWLinearLoss`, `vitw_vocab_parallel_loss`, `vitw_denominator`,
+`vitw_loss_plan`.
 `python -m visatb` says what is installed and what is missing.
 """
 
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from .torch import vitw_linear_loss as vitw_linear_loss
     from .torch import vitw_loss as vitw_loss
     from .torch import vitw_loss_plan as vitw_loss_plan
+    from .torch import vitw_vocab_parallel_loss as vitw_vocab_parallel_loss
 
 # Without the names that need PyTorch, so that `import *` works without it too.
 __all__ = [
@@ -80,6 +82,7 @@ _FROM_TORCH = frozenset(
         "vitw_linear_loss",
         "vitw_loss",
         "vitw_loss_plan",
+        "vitw_vocab_parallel_loss",
     }
 )
 

@@ -136,6 +136,7 @@ ENUMS: dict[str, type[IntEnum]] = {
 }
 
 ALLOW_NEGATIVE_DENOMINATOR = 1
+SLICE_STATISTICS = 5
 
 # --- structs --------------------------------------------------------------------------------------
 
@@ -353,6 +354,12 @@ class LinearPlan(_Arguments):
     ]
 
 
+class VocabSlice(_Arguments):
+    """visatb_vocab_slice."""
+
+    _fields_ = [("size", c_size_t), ("first", c_int64), ("width", c_int64)]
+
+
 STRUCTS: dict[str, type[ctypes.Structure]] = {
     "visatb_scores": Scores,
     "visatb_weights": Weights,
@@ -366,6 +373,7 @@ STRUCTS: dict[str, type[ctypes.Structure]] = {
     "visatb_context": Context,
     "visatb_vitw_linear_loss_args": VitwLinearLossArgs,
     "visatb_linear_plan": LinearPlan,
+    "visatb_vocab_slice": VocabSlice,
 }
 
 # --- functions ------------------------------------------------------------------------------------
@@ -431,6 +439,14 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "visatb_context_destroy": (None, (_CONTEXT,)),
     "visatb_vitw_linear_loss_plan": (c_int, (POINTER(VitwLinearLossArgs), POINTER(LinearPlan))),
     "visatb_vitw_linear_loss": (c_int, (POINTER(VitwLinearLossArgs),)),
+    "visatb_vitw_slice_statistics": (
+        c_int,
+        (POINTER(VitwLossArgs), POINTER(VocabSlice), _DOUBLES),
+    ),
+    "visatb_vitw_slice_loss": (
+        c_int,
+        (POINTER(VitwLossArgs), POINTER(VocabSlice), c_int64, _DOUBLES),
+    ),
 }
 
 # --- finding and opening --------------------------------------------------------------------------

@@ -282,6 +282,44 @@ static double denominator_of(const loss_case *wanted, const rows *of) {
     return denominator;
 }
 
+/* The columns of a slice, of which the first is one word wide. */
+static visatb_vocab_slice narrow(visatb_vitw_loss_args *args, int slices, int index) {
+    visatb_vocab_slice slice = VISATB_VOCAB_SLICE_INIT;
+    const int64_t rest = args->vocab - 1;
+    slice.first = index == 0 ? 0 : 1 + rest * (index - 1) / (slices - 1);
+    slice.width = index == 0 ? 1 : 1 + rest * index / (slices - 1) - slice.first;
+    const size_t before = (size_t)slice.first * reference_size(args->dtype);
+    args->logits = (const char *)args->logits + before;
+    if (args->gradient != NULL)
+        args->gradient = (char *)args->gradient + before;
+    return slice;
+}
+
+/* At least two of them. */
+static visatb_status call_in_slices(const visatb_vitw_loss_args *args, int slices) {
+    const size_t doubles = (size_t)args->rows * VISATB_SLICE_STATISTICS;
+    double *told = memory_take((size_t)slices * doubles * sizeof *told);
+    visatb_status status = VISATB_OK;
+    for (int i = 0; status == VISATB_OK && i < slices; ++i) {
+        visatb_vitw_loss_args own = *args;
+        const visatb_vocab_slice slice = narrow(&own, slices, i);
+        status = visatb_vitw_slice_statistics(&own, &slice, told + (size_t)i * doubles);
+    }
+    for (int i = 0; status == VISATB_OK && i < slices; ++i) {
+        visatb_vitw_loss_args own = *args;
+        const visatb_vocab_slice slice = narrow(&own, slices, i);
+        status = visatb_vitw_slice_loss(&own, &slice, slices, told);
+    }
+    visatb_report done;
+    memory_get(&done, args->report, sizeof done); /* before the statistics go */
+    memory_give_back(told);
+    return status;
+}
+
+static visatb_status call(const loss_case *wanted, const visatb_vitw_loss_args *args) {
+    return wanted->slices > 0 ? call_in_slices(args, wanted->slices) : visatb_vitw_loss(args);
+}
+
 void loss_try(const loss_case *wanted) {
     visatb_loss_plan plan;
     if (!loss_plan(wanted, &plan))
@@ -291,7 +329,7 @@ void loss_try(const loss_case *wanted) {
     /* Before anything is made wrong in the rows. */
     const double denominator = denominator_of(wanted, &of);
     const arrays made = prepare(wanted, &args, of, plan.workspace_bytes);
-    if (problem_call(wanted->name, "the call", visatb_vitw_loss(&args), VISATB_OK)) {
+    if (problem_call(wanted->name, "the call", call(wanted, &args), VISATB_OK)) {
         check_sums(wanted, &made, &of, denominator);
         if (!wanted->has_no_gradient)
             check_gradient(wanted, &made, &of, denominator);

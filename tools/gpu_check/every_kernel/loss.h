@@ -1,4 +1,4 @@
-/* Calls of visatb_vitw_loss beside its formula. */
+/* Calls of visatb_vitw_loss, and of the same in slices of the vocabulary, beside the formula. */
 #ifndef EVERY_KERNEL_LOSS_H
 #define EVERY_KERNEL_LOSS_H
 
@@ -21,6 +21,7 @@ typedef struct loss_case {
     bool is_sum;
     bool gives_denominator; /* else it is computed */
     bool has_no_gradient;
+    int slices;       /* of the vocabulary, each called for by itself; 0: whole rows */
     float grad_scale; /* 0: none */
     double label_smoothing;
     double softcap;

@@ -137,6 +137,33 @@ static void try_faults(visatb_dtype dtype, visatb_cuda_path path) {
     }
 }
 
+/* There is one kernel of each of their two calls. */
+static void try_slices(visatb_dtype dtype) {
+    const loss_case base = {
+        .dtype = dtype, .path = VISATB_CUDA_TWO_READ, .rows = most_rows, .vocab = 3001, .slices = 3};
+    loss_case one = base;
+    try_one(one, "slices");
+    one.label_smoothing = 0.1;
+    one.softcap = 3;
+    one.z_loss = 1e-3;
+    one.in_place = true;
+    one.offset = 1;
+    try_one(one, "slices with all options");
+    one = base;
+    one.has_no_gradient = true;
+    try_one(one, "slices without a gradient");
+    one = base;
+    one.rows = 0;
+    try_one(one, "slices of no rows");
+    one = base;
+    one.fault = BAD_LOGITS;
+    one.rows = 9;
+    try_one(one, "slices with bad logits");
+    one.fault = BAD_LABEL;
+    if (memory_device == VISATB_DEVICE_CUDA)
+        try_one(one, "slices with a bad label");
+}
+
 int main(int argc, char **argv) {
     for (int i = 1; i < argc; ++i) {
         if (strcmp(argv[i], "--small") == 0)
@@ -150,6 +177,7 @@ int main(int argc, char **argv) {
             try_options(dtypes[dtype], paths[path]);
             try_faults(dtypes[dtype], paths[path]);
         }
+        try_slices(dtypes[dtype]);
         if (memory_device == VISATB_DEVICE_CUDA) {
             loss_try_scaling(dtypes[dtype], 1);
             loss_try_scaling(dtypes[dtype], 100003);

@@ -134,7 +134,7 @@ def call_vitw_loss(logits: Tensor, terms: Terms, *, gradient: Tensor | None) -> 
             arguments.gradient = gradient.data_ptr()
             arguments.gradient_stride = row_stride("gradient", gradient)
         # Held here until the call has been made.
-        workspace = _workspace(arguments, logits, terms, gradient)
+        workspace = workspace_of(arguments, logits, terms, gradient)
         if workspace is not None:
             arguments.workspace = workspace.data_ptr()
             arguments.workspace_bytes = workspace.numel()
@@ -142,7 +142,7 @@ def call_vitw_loss(logits: Tensor, terms: Terms, *, gradient: Tensor | None) -> 
         return call.outputs()
 
 
-def _workspace(
+def workspace_of(
     arguments: VitwLossArgs, logits: Tensor, terms: Terms, gradient: Tensor | None
 ) -> Tensor | None:
     """What the library asks for on a GPU; None on the CPU, where it takes its own."""

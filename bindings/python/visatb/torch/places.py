@@ -14,7 +14,9 @@ from torch import Tensor
 from .._errors import ArgumentError, UnsupportedError
 from .rows import shape_of
 
-_PREFIX = re.compile(r"^visatb_(vitw_(linear_)?loss(_plan)?|context_create): \*?")
+_PREFIX = re.compile(
+    r"^visatb_(vitw_(linear_|slice_)?(loss(_plan)?|statistics)|context_create): \*?"
+)
 _VALUE_AT_ROW = re.compile(r"^(labels|task_ids)\[(\d+)\] = -?\d+")
 _ROW = re.compile(r"\brow (\d+)\b")
 # What leaves a number to the library is 0 in C, and None here; and C has its own names.
