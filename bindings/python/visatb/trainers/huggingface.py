@@ -52,7 +52,8 @@ class VITWTrainerMixin:
         allow_weighted_sampling: the data is drawn by weights that are not the task weights.
 
     The logged loss is that of Eq. 2. "loss/<task>", the mean nll of a task's tokens, and
-    "token_share/<task>" stand beside it. Evaluation divides each batch by its own weight.
+    "token_share/<task>" stand beside it; an evaluation has them too, and its loss is that of Eq. 2
+    over all of its samples, whatever its batches and processes.
 
     Errors: ArgumentError and UnsupportedError for what would train another loss.
     """
@@ -99,6 +100,7 @@ class VITWTrainerMixin:
             )
             self._linear_head = LinearHead(_base_model(mine), linear_loss)
         self._task_logs = {True: TaskLog(self.tasks), False: TaskLog(self.tasks)}
+        self._needs_logits = True
 
     # --- the task column ------------------------------------------------------------------------
 
@@ -155,7 +157,8 @@ class VITWTrainerMixin:
         given = _given(inputs)
         task_ids = inputs.pop("task_ids")
         training: bool = self.model.training  # type: ignore[attr-defined]
-        if self._linear_head is not None and not return_outputs and "shift_labels" not in inputs:
+        needs_logits = "shift_labels" in inputs or (return_outputs and self._needs_logits)
+        if self._linear_head is not None and not needs_logits:
             loss, stats, outputs = self._linear_head.loss_of(model, inputs, task_ids, step)
         else:
             for key in ("labels", "shift_labels"):
@@ -181,16 +184,36 @@ class VITWTrainerMixin:
             **self._options,
         )
 
+    # --- evaluation -----------------------------------------------------------------------------
+
+    def prediction_step(
+        self, model: Any, inputs: dict[str, Any], prediction_loss_only: bool, *args: Any, **kw: Any
+    ) -> Any:
+        """The Trainer's; without logits where only the loss is wanted, and each sample once."""
+        self._needs_logits = not prediction_loss_only
+        try:
+            inputs = _each_once(self, inputs)
+            return super().prediction_step(  # type: ignore[misc]
+                model, inputs, prediction_loss_only, *args, **kw
+            )
+        finally:
+            self._needs_logits = True
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """The Trainer's, with the loss of all samples in the place of a mean over batches."""
+        self._task_logs[False] = TaskLog(self.tasks)
+        output = super().evaluation_loop(*args, **kwargs)  # type: ignore[misc]
+        # The Trainer gives it as the last of its arguments, by name.
+        prefix = kwargs.get("metric_key_prefix", "eval")
+        output.metrics.update(self._task_logs[False].take(f"{prefix}_", with_loss=True))
+        return output
+
     # --- the log --------------------------------------------------------------------------------
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """The Trainer's, with the loss and the token share of each task."""
         if "loss" in logs:
             logs = {**logs, **self._task_logs[True].take()}
-        else:
-            prefix = next((key[:-4] for key in logs if key.endswith("_loss")), None)
-            if prefix is not None and prefix != "train_":
-                logs = {**logs, **self._task_logs[False].take(prefix)}
         super().log(logs, *args, **kwargs)  # type: ignore[misc]
 
 
@@ -210,6 +233,23 @@ def _given(inputs: dict[str, Any]) -> Given:
                 "the trainer is made, not later"
             )
     return Given(labels, inputs["task_ids"], not shifted)
+
+
+def _each_once(trainer: Any, inputs: dict[str, Any]) -> dict[str, Any]:
+    """The batch, where the samples that only fill up the last batches of uneven ranks are ignored.
+
+    accelerate's `gather_for_metrics` drops them too: behind the `remainder` of all ranks' samples.
+    """
+    state = trainer.accelerator.gradient_state
+    if not state.end_of_dataloader or state.remainder <= 0:
+        return inputs
+    inputs = dict(inputs)
+    for key in ("labels", "shift_labels"):
+        if key in inputs:
+            labels = inputs[key].clone()
+            labels[max(0, state.remainder - trainer.args.process_index * len(labels)) :] = -100
+            inputs[key] = labels
+    return inputs
 
 
 def _all_of(*datasets: Any) -> Iterable[Any]:
