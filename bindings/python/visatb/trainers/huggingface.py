@@ -312,7 +312,8 @@ def _refuse_what_cannot_be(trainer: Any) -> None:
 def _other_losses(trainer: Any, base: Any) -> Iterable[tuple[bool, str]]:
     config: Any = getattr(base, "config", None)
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    yield trainer.compute_loss_func is not None, "compute_loss_func is given"
+    # TRL 1.16 puts a string there to say the same as `loss_is_scaled_for_ga`.
+    yield callable(trainer.compute_loss_func), "compute_loss_func is given"
     loss_type = getattr(trainer.args, "loss_type", "nll")
     yield loss_type not in ("nll", "chunked_nll", None), f"loss_type = {loss_type!r}"
     routed = getattr(text, "output_router_logits", False)
