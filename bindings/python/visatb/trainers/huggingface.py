@@ -21,7 +21,7 @@ from ..torch.stats import Stats
 from .collator import VALID_ROWS, TaskCollator
 from .head import LinearHead
 from .log import TaskLog
-from .refusals import refuse_liger, refuse_weighted_sampling
+from .refusals import refuse_liger, refuse_weighted_sampling, refuse_zero3
 from .step import STEP, Scope, Step, StepCounter
 from .tasks import NamedWeights, TaskTable
 
@@ -95,6 +95,7 @@ class VITWTrainerMixin:
         self._step_counter = StepCounter(self._criterion, scope=scope)
         self._linear_head = None
         if linear:
+            refuse_zero3(mine.accelerator)
             linear_loss = VITWLinearLoss(
                 self.tasks.weights, shift=True, return_stats=True, **self._options
             )

@@ -40,10 +40,21 @@ def refuse_sharded_head(weight: Any) -> None:
     elif getattr(weight, "_is_flat_param", False) or weight.dim() != 2:
         owner = "FSDP"
     if owner is not None:
-        raise UnsupportedError(
-            f"linear=True with a head that {owner} keeps in pieces; expected linear=False, whose "
-            "loss takes the logits and leaves the head to the model"
-        )
+        raise _in_pieces(owner)
+
+
+def refuse_zero3(accelerator: Any) -> None:
+    """Raises UnsupportedError where DeepSpeed will keep the head in pieces once it trains."""
+    plugin = getattr(accelerator.state, "deepspeed_plugin", None)
+    if plugin is not None and int(plugin.zero_stage) == 3:
+        raise _in_pieces("DeepSpeed's ZeRO-3")
+
+
+def _in_pieces(owner: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"linear=True with a head that {owner} keeps in pieces; expected linear=False, whose loss "
+        "takes the logits and leaves the head to the model"
+    )
 
 
 def _weighted(what: str) -> ArgumentError:
