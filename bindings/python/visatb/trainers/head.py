@@ -90,12 +90,13 @@ class LinearHead:
     def _loss_takes_over(self, task_ids: Tensor, step: Step | None) -> Iterator[None]:
         def loss_function(logits: Tensor, labels: Tensor, *_: Any, **__: Any) -> Tensor:
             self._is_reached = True
+            # Before what it gives is looked at: ZeRO-3 hands it on as another tensor.
+            refuse_sharded_head(self._head.weight)
             if logits is not self._hidden or logits._version != self._version:
                 raise UnsupportedError(
                     f"linear=True: {type(self._model).__name__} changes what its head gives (a cap,"
                     " a scale or another type) before it computes its loss; expected linear=False"
                 )
-            refuse_sharded_head(self._head.weight)
             loss: Tensor
             loss, self._stats = self._criterion(
                 logits,
