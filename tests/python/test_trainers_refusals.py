@@ -36,7 +36,11 @@ from transformers import (  # noqa: E402
 from visatb import ArgumentError, UnsupportedError  # noqa: E402
 from visatb.torch import VITWLinearLoss  # noqa: E402
 from visatb.trainers import LinearHead, TaskCollator, TaskTable, VITWTrainer  # noqa: E402
-from visatb.trainers.refusals import refuse_sharded_head, refuse_zero3  # noqa: E402
+from visatb.trainers.refusals import (  # noqa: E402
+    refuse_second_division,
+    refuse_sharded_head,
+    refuse_zero3,
+)
 
 WEIGHTS = list(TASKS.values())
 
@@ -265,6 +269,24 @@ def test_several_gpus_in_one_process_are_refused(arguments: Any) -> None:
     assert refusal(lambda: make_trainer(make_model(), arguments)) == (
         "2 GPUs in one process, by DataParallel, which splits a batch where nobody can count it; "
         "expected a process for each (torchrun, accelerate launch), or CUDA_VISIBLE_DEVICES=0"
+    )
+
+
+@pytest.mark.parametrize(
+    ("version", "steps", "deepspeed"),
+    [("4.49.0", 4, True), ("5.17.0", 4, True), ("4.48.3", 1, True), ("4.48.3", 4, False)],
+)
+def test_deepspeed_may_not_divide_by_the_accumulation_steps_once_more(
+    version: str, steps: int, deepspeed: bool
+) -> None:
+    def trainer(steps: int, deepspeed: bool) -> Any:
+        arguments = SimpleNamespace(gradient_accumulation_steps=steps)
+        return SimpleNamespace(args=arguments, is_deepspeed_enabled=deepspeed)
+
+    refuse_second_division(trainer(steps, deepspeed), version)
+    assert refusal(lambda: refuse_second_division(trainer(4, True), "4.48.3")) == (
+        "transformers 4.48.3, which lets DeepSpeed divide the loss by gradient_accumulation_steps "
+        "= 4 once more; expected transformers 4.49 or newer, or gradient_accumulation_steps = 1"
     )
 
 

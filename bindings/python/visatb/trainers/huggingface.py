@@ -21,7 +21,12 @@ from ..torch.stats import Stats
 from .collator import VALID_ROWS, TaskCollator
 from .head import LinearHead
 from .log import TaskLog
-from .refusals import refuse_liger, refuse_weighted_sampling, refuse_zero3
+from .refusals import (
+    refuse_liger,
+    refuse_second_division,
+    refuse_weighted_sampling,
+    refuse_zero3,
+)
 from .step import STEP, Scope, Step, StepCounter
 from .tasks import NamedWeights, TaskTable
 
@@ -297,6 +302,7 @@ def _refuse_what_cannot_be(trainer: Any) -> None:
             "or VITW that of Liger's"
         )
     refuse_liger(base)
+    refuse_second_division(trainer, transformers.__version__)
     for wanted, what in _other_losses(trainer, base):
         if wanted:
             raise ArgumentError(f"{what}; expected none, for VITW is the loss here")
