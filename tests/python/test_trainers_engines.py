@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch", minversion="2.4", reason="PyTorch 2.4 or newer is needed")
+torch = pytest.importorskip("torch", minversion="2.6", reason="PyTorch 2.6 or newer is needed")
 pytest.importorskip("transformers", reason="transformers is needed")
 pytest.importorskip("accelerate", reason="accelerate is needed")
 
@@ -30,6 +30,7 @@ from trainer_ranks import (  # noqa: E402
     make_optimizer,
     make_tokenizer,
 )
+from transformers import TrainingArguments  # noqa: E402
 
 from visatb.torch import VITWLinearLoss, VITWLoss  # noqa: E402
 from visatb.trainers import (  # noqa: E402
@@ -37,6 +38,7 @@ from visatb.trainers import (  # noqa: E402
     StepLoader,
     TaskCollator,
     TaskTable,
+    VITWTrainer,
     VITWTrainerMixin,
 )
 
@@ -205,6 +207,23 @@ def test_the_loss_of_an_evaluation_is_that_of_all_samples_each_once(
     assert shares == pytest.approx(token_shares(), rel=1e-9)
     # The linear form, too, gives logits where they are wanted.
     assert result["prediction_shape"] == [EVALUATED, SEQ, VOCAB]
+
+
+def test_the_linear_form_evaluates_without_logits_unless_they_are_wanted(tmp_path: Path) -> None:
+    model = make_model()
+    widths = set()
+    model.lm_head.register_forward_hook(lambda _, __, output: widths.add(output.shape[-1]))
+    trainer = VITWTrainer(
+        model,
+        TrainingArguments(str(tmp_path), use_cpu=True, report_to=[], disable_tqdm=True),
+        data_collator=collate,
+        task_weights=TASKS,
+        linear=True,
+    )
+    trainer.evaluate(Samples().items[:8])
+    assert widths == {model.config.hidden_size}
+    trainer.predict(Samples().items[:8])
+    assert widths == {model.config.hidden_size, VOCAB}
 
 
 def token_shares() -> list[float]:

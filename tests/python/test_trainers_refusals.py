@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch", minversion="2.4", reason="PyTorch 2.4 or newer is needed")
+torch = pytest.importorskip("torch", minversion="2.6", reason="PyTorch 2.6 or newer is needed")
 transformers = pytest.importorskip("transformers", reason="transformers is needed")
 pytest.importorskip("accelerate", reason="accelerate is needed")
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
@@ -29,6 +28,8 @@ def by_ddp(model: Any, options: dict[str, Any]) -> Any:
 
 def by_fsdp2(model: Any, options: dict[str, Any]) -> Any:
     """Each layer and the rest; the head by itself too, and bf16, where the options say so."""
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
     precision = MixedPrecisionPolicy(
         param_dtype=torch.bfloat16 if options.get("bf16") else None, reduce_dtype=torch.float32
     )
