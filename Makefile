@@ -1,6 +1,6 @@
 # The short names for what people do here. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help build test test-c test-python demo gpu-check lint format fuzz clean
+.PHONY: help build test test-c test-python trainers demo gpu-check lint format fuzz clean
 
 # A Python of your own: its packages (torch above all) are used as they are. Without it, python3 and a clean .venv.
 PYTHON ?=
@@ -42,6 +42,10 @@ test-python:
 	tools/python-env tests/python/requirements.txt examples/python/demo/requirements.txt
 	.venv/bin/python -m pytest tests/python $(PYTEST)
 
+trainers: ## run LLaVA's trainer and others that need an environment of their own, and record it (some GB); TRAINERS=llava
+	tools/system-packages build test
+	tools/trainer-check $(TRAINERS)
+
 gpu-check: ## build, test, sanitize and time the CUDA code on this machine's GPU
 	tools/gpu-check $(GPU_CHECK)
 
@@ -61,4 +65,4 @@ fuzz: ## libFuzzer on the readers of files, for SECONDS (60)
 	build/fuzz/tests/fuzz/fuzz_files -max_total_time=$(or $(SECONDS),60) -max_len=4096 build/fuzz/found tests/fuzz/corpus
 
 clean: ## remove everything that was built
-	rm -rf build .venv demo-output
+	rm -rf build .venv .venv-trainers demo-output

@@ -14,6 +14,7 @@
  *   3. mathematics on arrays       visatb_contribution  visatb_difficulty  visatb_balance_weights
  *                                  visatb_improvement
  *   4. the loss                    visatb_vitw_loss_plan -> visatb_vitw_loss  visatb_scale_gradient
+ *                                  visatb_vitw_denominator -> visatb_sum_over_ranks
  *   5. the loss of a linear head   visatb_vitw_linear_loss_plan -> visatb_vitw_linear_loss
  *
  * Rules that hold for every function
@@ -26,7 +27,8 @@
  * - Matrices are row-major. Scores and weights are double; a trainer's task weights are float.
  * - Every function may be called from several threads at once. A handle may be read by several threads, but
  *   must not be destroyed while another uses it. There is no global state but the thread-local
- *   error and what is looked up once: the CPU, the environment, OpenBLAS and cuBLAS (section 5).
+ *   error and what is looked up once: the CPU, the environment, OpenBLAS and cuBLAS (section 5), NCCL
+ * (section 4).
  * - Structs that carry arguments begin with `size`. Start from their initialiser macro (C99, or C++20 with
  *   -Wno-missing-field-initializers), so that code compiled against this version keeps working with a later
  *   library, which adds fields at the end.
@@ -303,7 +305,8 @@ VISATB_API visatb_status visatb_improvement_summary(size_t tasks, const double *
  *
  * Eq. 2: L = sum_t lambda[task(t)] nll(t) / D over the valid tokens t (label != ignore_index), where
  * D = sum_t lambda[task(t)] runs over the valid tokens of the *whole optimiser step*: with gradient
- * accumulation or several ranks, count it first and pass it as `denominator`.
+ * accumulation or several ranks, count it first (visatb_vitw_denominator, visatb_sum_over_ranks)
+ * and pass it as `denominator`.
  * ------------------------------------------------------------------------------------------------------ */
 
 /* The type of logits and gradient. 0 is none, so that a forgotten field is an error. */
@@ -503,6 +506,44 @@ VISATB_API visatb_status visatb_vitw_loss(const visatb_vitw_loss_args *args);
 VISATB_API visatb_status visatb_scale_gradient(void *gradient, int64_t rows, int64_t width, int64_t stride,
                                                visatb_dtype dtype, const float *factor, const float *expected,
                                                void *stream);
+
+/* D of these rows and their valid tokens by task, without logits: for the D of a step of several
+ * micro-batches or ranks, which is known before its first loss.
+ *   args        read: rows, vocab, tasks, labels, task_ids, ignore_index, device, stream, and with
+ *               denominator_out task_weights; written: denominator_out and task_tokens, of which one may be
+ *               NULL. All mean the same as in visatb_vitw_loss; nothing else is looked at, but for size
+ *   accumulate  0: the outputs are written; 1: added to
+ * D has the same bits as the one that visatb_vitw_loss computes from these rows on this device.
+ *
+ * On the CPU, labels, task ids and weights are checked first, and nothing is written by a call that fails. On
+ * a GPU, which is that of the outputs, the call puts its work into the stream as visatb_vitw_loss does, takes
+ * no workspace, and can be captured; a row with a bad label, task id or task weight has no part in D, and it
+ * is the loss of those rows that reports it.
+ *
+ * Errors: ARGUMENT, UNSUPPORTED (device), DEVICE. */
+VISATB_API visatb_status visatb_vitw_denominator(const visatb_vitw_loss_args *args, int32_t accumulate);
+
+/* Sums over ranks, in place: afterwards every rank has the sum of what each of them had. All ranks make the
+ * same call. The sums of doubles are formed in an order that is NCCL's.
+ *   values, tokens  [values_count], [tokens_count] in the GPU's memory, aligned to their element, not
+ *                   overlapping; NULL where the count is 0. For D, or task_nll, and for task_tokens
+ *   comm            an ncclComm_t of that GPU; NULL: there is one rank, and nothing to do, in any build and
+ *                   wherever the arrays are
+ *   stream          a cudaStream_t of that GPU; NULL: its default stream
+ * The call puts its work into the stream and returns; it does not wait for the GPU. It can be captured into a
+ * CUDA graph, if NCCL can capture with this communicator and a call with it has been made before, outside of
+ * a capture, for NCCL connects the ranks at their first call. Whoever uses comm from another thread, or has
+ * work of it in other streams, keeps NCCL's rules.
+ *
+ * NCCL (2.9 or newer) is opened at the first call with a communicator, and must be the library that made it:
+ * the one that VISATB_NCCL names (a path), or else the libnccl.so.2 that the process has loaded already, or
+ * else what VISATB_NCCL_OFFER names, if that can be used, or else the system's. A program that was linked
+ * with a static NCCL cannot use this function.
+ *
+ * Errors: ARGUMENT, UNSUPPORTED (no NCCL: the message says what was tried; a build without CUDA or NCCL),
+ * DEVICE (what NCCL says). */
+VISATB_API visatb_status visatb_sum_over_ranks(double *values, int64_t values_count, int64_t *tokens,
+                                               int64_t tokens_count, void *comm, void *stream);
 
 /* ------------------------------------------------------------------------------------------------------
  * 5. The VITW loss of a linear head

@@ -25,8 +25,10 @@ static void write_info(void) {
                    "json: " VISATB_BUILD_JSON "\n"
                    "cpu loss: %s\n"
                    "blas: %s\n"
-                   "cuda: %s\n",
-                   dispatch_description(), blas_description(), cuda_description());
+                   "cuda: %s\n"
+                   "nccl: %s\n",
+                   dispatch_description(), blas_description(), cuda_description(),
+                   cuda_description_of_nccl());
 }
 
 const char *visatb_build_info(void) {

@@ -1,5 +1,6 @@
-/* What must be known before the first row: D, and for the linear form which rows are valid. One block goes
- * over all rows, which is short work beside the loss, and adds up in the same order every time. */
+/* What must be known before the first row: D, and for the linear form which rows are valid; and D without a
+ * loss, for a step of several. One block goes over all rows, which is short work beside the loss, and adds up
+ * in the same order every time. */
 #include "cuda/block_sums.cuh"
 #include "cuda/row_rules.cuh"
 
@@ -42,20 +43,27 @@ DEVICE int64_t list_rows(const cuda_count &count, const row_range &range, int64_
     return first_beyond;
 }
 
+/* The weight of a range's rows; how many of them are valid goes to *valid. */
+DEVICE double weigh_rows(const cuda_rows &rows, const row_range &range, int64_t *valid) {
+    double weight = 0;
+    *valid = 0;
+    for (int64_t row = range.first; row < range.end; row += ROWS_AHEAD) {
+        row_facts facts[ROWS_AHEAD];
+        facts_of_some<ROWS_AHEAD>(rows, row, 1, range.end, facts);
+#pragma unroll
+        for (int i = 0; i < ROWS_AHEAD; ++i) {
+            weight += facts[i].weight;
+            *valid += facts[i].valid ? 1 : 0;
+        }
+    }
+    return weight;
+}
+
 KERNEL(SUM_THREADS, 1) count_rows(const cuda_count count) {
     count_state *const state = reinterpret_cast<count_state *>(shared_memory());
     const row_range range = range_of_thread(count.rows.rows);
-    double denominator = 0;
     int64_t valid = 0;
-    for (int64_t row = range.first; row < range.end; row += ROWS_AHEAD) {
-        row_facts facts[ROWS_AHEAD];
-        facts_of_some<ROWS_AHEAD>(count.rows, row, 1, range.end, facts);
-#pragma unroll
-        for (int i = 0; i < ROWS_AHEAD; ++i) {
-            denominator += facts[i].weight;
-            valid += facts[i].valid ? 1 : 0;
-        }
-    }
+    double denominator = weigh_rows(count.rows, range, &valid);
     denominator = sum_over_block(denominator, state->denominators);
     const int64_t place = sum_before(valid, state->rows);
     const int64_t all = sum_over_block(valid, state->rows);
@@ -76,4 +84,42 @@ KERNEL(SUM_THREADS, 1) count_rows(const cuda_count count) {
 int cuda_launch_count(const cuda_count *count, void *stream) {
     const launch_shape shape = {1, 1, sum_threads(count->rows.rows), sizeof(count_state), stream};
     return launch(count_rows, shape, *count);
+}
+
+/* --- without a loss --------------------------------------------------------------------------------------
+ */
+
+DEVICE void tally_task(const cuda_tally &tally, int64_t task, int64_t *places) {
+    int64_t tokens = 0;
+    for (int64_t row = thread_index(); row < tally.rows.rows; row += thread_count())
+        if (tally.rows.labels[row] != tally.rows.ignore_index && tally.rows.task_ids[row] == task)
+            ++tokens;
+    tokens = sum_over_block(tokens, places);
+    if (thread_index() == 0)
+        tally.task_tokens[task] = (tally.adds ? tally.task_tokens[task] : 0) + tokens;
+}
+
+/* The first block has D, in the order of count_rows; the others the tasks. */
+KERNEL(SUM_THREADS, 1) tally_rows(const cuda_tally tally) {
+    count_state *const state = reinterpret_cast<count_state *>(shared_memory());
+    if (cluster_index() > 0) {
+        for (int64_t task = cluster_index() - 1; task < tally.rows.tasks; task += cluster_count() - 1)
+            tally_task(tally, task, state->rows);
+        return;
+    }
+    if (tally.denominator == NULL)
+        return;
+    int64_t valid = 0;
+    const double mine = weigh_rows(tally.rows, range_of_thread(tally.rows.rows), &valid);
+    const double denominator = sum_over_block(mine, state->denominators);
+    if (thread_index() == 0)
+        *tally.denominator = (tally.adds ? *tally.denominator : 0) + denominator;
+}
+
+int cuda_launch_tally(const cuda_tally *tally, void *stream) {
+    constexpr int64_t MOST_BLOCKS = 1024;
+    const int64_t tasks = tally->rows.tasks < MOST_BLOCKS ? tally->rows.tasks : MOST_BLOCKS;
+    const int64_t blocks = tally->task_tokens != NULL ? 1 + tasks : 1;
+    const launch_shape shape = {blocks, 1, sum_threads(tally->rows.rows), sizeof(count_state), stream};
+    return launch(tally_rows, shape, *tally);
 }

@@ -1,13 +1,10 @@
 #include "cuda/cublas.h"
 
 #include "common/error.h"
-#include "common/text.h"
+#include "cuda/opened_library.h"
 
-#include <dlfcn.h>
 #include <pthread.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 /* --- what we need of it, as cublas_api.h of cuBLAS 12 and 13 has it ---------------------------------------
  */
@@ -45,23 +42,33 @@ static struct {
 } functions;
 
 static cublas result;
-static char description[64] = "cuBLAS";
-static char tried[1024];
-static char refusal[1536];
+static char description[64];
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 /* --- opening it ---------------------------------------------------------------------------------------- */
 
-static const char *const usual[] = {"libcublas.so.13", "libcublas.so.12"};
+static void forget_version(void) {
+    (void)snprintf(description, sizeof description, "cuBLAS");
+}
 
-enum { USUAL = sizeof usual / sizeof *usual };
+/* NULL, or what is wrong with its version. */
+static const char *read_version(opened_library *library) {
+    int version[PROPERTIES] = {0};
+    for (int type = MAJOR_VERSION; type <= PATCH_LEVEL; ++type)
+        if (functions.get_property(type, &version[type]) != STATUS_SUCCESS)
+            return "it does not tell its version";
+    (void)snprintf(description, sizeof description, "cuBLAS %d.%d.%d", version[MAJOR_VERSION],
+                   version[MINOR_VERSION], version[PATCH_LEVEL]);
+    if (version[MAJOR_VERSION] >= OLDEST_MAJOR_VERSION)
+        return NULL;
+    (void)snprintf(library->fault, sizeof library->fault, "it is %s, older than %d", description,
+                   (int)OLDEST_MAJOR_VERSION);
+    forget_version();
+    return library->fault;
+}
 
-/* NULL, or that it is missing. */
-static const char *find_functions(void *library) {
-    static const struct {
-        const char *name;
-        void *place;
-    } wanted[] = {
+static const char *take(opened_library *library, void *handle) {
+    const opened_function wanted[] = {
         {"cublasCreate_v2", &functions.create},
         {"cublasDestroy_v2", &functions.destroy},
         {"cublasSetStream_v2", &functions.set_stream},
@@ -72,112 +79,22 @@ static const char *find_functions(void *library) {
         {"cublasGetStatusString", &functions.get_status_string},
         {"cublasGemmEx", &functions.gemm_ex},
     };
-    static char missing[64];
-    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; ++i) {
-        void *symbol = dlsym(library, wanted[i].name);
-        if (symbol == NULL) {
-            (void)snprintf(missing, sizeof missing, "it has no %s", wanted[i].name);
-            return missing;
-        }
-        memcpy(wanted[i].place, &symbol, sizeof symbol);
-    }
-    return NULL;
+    const char *fault = opened_library_functions(library, handle, wanted, sizeof wanted / sizeof *wanted);
+    return fault == NULL ? read_version(library) : fault;
 }
 
-/* NULL, or what is wrong with its version. */
-static const char *read_version(void) {
-    static char fault[96];
-    int version[PROPERTIES] = {0};
-    for (int type = MAJOR_VERSION; type <= PATCH_LEVEL; ++type)
-        if (functions.get_property(type, &version[type]) != STATUS_SUCCESS)
-            return "it does not tell its version";
-    (void)snprintf(description, sizeof description, "cuBLAS %d.%d.%d", version[MAJOR_VERSION],
-                   version[MINOR_VERSION], version[PATCH_LEVEL]);
-    if (version[MAJOR_VERSION] >= OLDEST_MAJOR_VERSION)
-        return NULL;
-    (void)snprintf(fault, sizeof fault, "it is %s, older than %d", description, (int)OLDEST_MAJOR_VERSION);
-    return fault;
-}
-
-/* NULL, or what is wrong. One that cannot be used is closed again. */
-static const char *open_library(const char *path, int flags) {
-    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL | flags);
-    if (library == NULL)
-        return dlerror();
-    const char *fault = find_functions(library);
-    if (fault == NULL)
-        fault = read_version();
-    result.found = fault == NULL;
-    if (result.found)
-        return NULL;
-    (void)dlclose(library);
-    (void)snprintf(description, sizeof description, "cuBLAS");
-    return fault;
-}
-
-static void remember(const char *before, const char *name, const char *fault) {
-    /* The loader's own words begin with the name. */
-    const bool is_named = strncmp(fault, name, strlen(name)) == 0;
-    const size_t used = strlen(tried);
-    (void)snprintf(tried + used, sizeof tried - used, "%s%s%s%s%s", used > 0 ? ", " : "", before,
-                   is_named ? "" : name, is_named ? "" : ": ", fault);
-    text_end_whole(tried);
-}
-
-/* PyTorch has loaded the one that it was built for; a second one beside it would take memory of the GPU once
- * more. */
-static void take_loaded(void) {
-    for (size_t i = 0; !result.found && i < USUAL; ++i) {
-        const char *fault = open_library(usual[i], RTLD_NOLOAD);
-        (void)fault; /* it is said of the same name once more */
-    }
-}
-
-static void open_offered(const char *path) {
-    if (result.found || path == NULL || path[0] == '\0')
-        return;
-    const char *fault = open_library(path, 0);
-    if (fault != NULL)
-        remember("VISATB_CUBLAS_OFFER=", path, fault);
-}
-
-static void open_usual(void) {
-    for (size_t i = 0; !result.found && i < USUAL; ++i) {
-        const char *fault = open_library(usual[i], 0);
-        if (fault != NULL)
-            remember("", usual[i], fault);
-    }
-}
-
-static void open_asked_for(const char *path) {
-    const char *fault = open_library(path, 0);
-    if (fault == NULL)
-        return;
-    (void)snprintf(refusal, sizeof refusal,
-                   "the environment says VISATB_CUBLAS=%s: %s; expected the path of a cuBLAS, or no such "
-                   "variable",
-                   path, fault);
-    text_end_whole(refusal);
-}
-
-/* VISATB_CUBLAS is an order, which is carried out or refused; VISATB_CUBLAS_OFFER may be passed over. */
 static void search(void) {
-    result.description = description;
-    result.refusal = refusal;
-    const char *asked_for = getenv("VISATB_CUBLAS");
-    if (asked_for != NULL && asked_for[0] != '\0') {
-        open_asked_for(asked_for);
-        return;
-    }
-    take_loaded();
-    open_offered(getenv("VISATB_CUBLAS_OFFER"));
-    open_usual();
-    if (result.found)
-        return;
-    (void)snprintf(refusal, sizeof refusal,
-                   "no cuBLAS found (%s); expected one that is installed, or its path in VISATB_CUBLAS",
-                   tried);
-    text_end_whole(refusal);
+    static const char *const usual[] = {"libcublas.so.13", "libcublas.so.12", NULL};
+    static opened_library library = {
+        .name = "cuBLAS",
+        .order = "VISATB_CUBLAS",
+        .offer = "VISATB_CUBLAS_OFFER",
+        .usual = usual,
+        .take = take,
+    };
+    forget_version();
+    opened_library_search(&library);
+    result = (cublas){.found = library.found, .description = description, .refusal = library.refusal};
 }
 
 const cublas *cublas_open(void) {

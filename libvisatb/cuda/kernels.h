@@ -61,6 +61,16 @@ typedef struct cuda_count {
 
 int cuda_launch_count(const cuda_count *count, void *stream);
 
+/* D and the tokens by task of rows without logits. `adds`: to what is there, else in its place. */
+typedef struct cuda_tally {
+    cuda_rows rows;
+    bool adds;
+    double *denominator;  /* out, NULL: no */
+    int64_t *task_tokens; /* out [tasks], NULL: no */
+} cuda_tally;
+
+int cuda_launch_tally(const cuda_tally *tally, void *stream);
+
 /* --- the loss of rows of logits ------------------------------------------------------------------------ */
 
 typedef struct cuda_loss {

@@ -1,13 +1,16 @@
 # The GPU's side of the library, in the two languages that it is written in. The tests compile the kernels once more,
-# for the CPU.
+# for the CPU. Beside them there is nccl.c, or without_nccl.c.
 set(VISATB_CUDA_HOST_SOURCES
   check.c
   context.c
   cublas.c
+  denominator.c
   linear_check.c
   linear_layout.c
+  opened_library.c
   paths.c
   scale_gradient.c
+  sum_over_ranks.c
   vitw_linear_loss.c
   vitw_loss.c)
 set(VISATB_CUDA_KERNELS

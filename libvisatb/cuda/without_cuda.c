@@ -32,6 +32,12 @@ visatb_status cuda_vitw_linear_loss_plan(const visatb_vitw_linear_loss_args *arg
     return refuse("visatb_vitw_linear_loss_plan");
 }
 
+visatb_status cuda_vitw_denominator(const visatb_vitw_loss_args *args, bool adds) {
+    (void)args;
+    (void)adds;
+    return refuse("visatb_vitw_denominator");
+}
+
 static visatb_status refuse_function(const char *function) {
     return error_set(VISATB_ERROR_UNSUPPORTED,
                      "%s: this library was built without CUDA (" VISATB_BUILD_NO_CUDA ")", function);
@@ -51,6 +57,11 @@ visatb_status visatb_scale_gradient(void *gradient, int64_t rows, int64_t width,
     return refuse_function("visatb_scale_gradient");
 }
 
+visatb_status cuda_sum_over_ranks(const cuda_rank_sums *sums) {
+    (void)sums;
+    return refuse_function("visatb_sum_over_ranks");
+}
+
 visatb_status visatb_context_create(visatb_context **context) {
     (void)context;
     return refuse_function("visatb_context_create");
@@ -62,4 +73,8 @@ void visatb_context_destroy(visatb_context *context) {
 
 const char *cuda_description(void) {
     return "no (" VISATB_BUILD_NO_CUDA ")";
+}
+
+const char *cuda_description_of_nccl(void) {
+    return "no (built without CUDA)";
 }

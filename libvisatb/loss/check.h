@@ -43,12 +43,17 @@ visatb_status loss_check_device(const char *function, visatb_device device);
 /* Shape, types and options. */
 visatb_status loss_check_numbers(const char *function, const visatb_vitw_loss_args *args);
 
-/* The pointers that no call can do without. */
+/* The arrays of rows that no call can do without, and all the pointers that a loss cannot. */
+visatb_status loss_check_row_pointers(const char *function, const visatb_vitw_loss_args *args);
 visatb_status loss_check_pointers(const char *function, const visatb_vitw_loss_args *args);
 
 /* What the host can read of these; each may be NULL. */
 visatb_status loss_check_scalars(const char *function, visatb_reduction reduction, const double *denominator,
                                  const float *grad_scale);
+
+/* What stands in the arrays; each relies on those before it. */
+visatb_status loss_check_task_weights(const char *function, const visatb_vitw_loss_args *args);
+visatb_status loss_check_rows(const char *function, const visatb_vitw_loss_args *args);
 
 /* Everything but logits and gradient: first the choices, which say how large the arrays are, then what stands
  * in the arrays. */

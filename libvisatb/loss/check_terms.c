@@ -112,17 +112,21 @@ visatb_status loss_check_choices(const char *function, const visatb_vitw_loss_ar
     return status;
 }
 
-visatb_status loss_check_pointers(const char *function, const visatb_vitw_loss_args *args) {
-    const char *missing = args->loss == NULL ? "loss" : args->task_weights == NULL ? "task_weights" : NULL;
-    if (missing != NULL)
-        return ARGUMENT_ERROR("%s = NULL; expected a pointer", missing);
-    missing = args->labels == NULL ? "labels" : args->task_ids == NULL ? "task_ids" : NULL;
+visatb_status loss_check_row_pointers(const char *function, const visatb_vitw_loss_args *args) {
+    const char *missing = args->labels == NULL ? "labels" : args->task_ids == NULL ? "task_ids" : NULL;
     if (args->rows > 0 && missing != NULL)
         return ARGUMENT_ERROR("%s = NULL; expected a pointer, because rows = %" PRId64, missing, args->rows);
     return VISATB_OK;
 }
 
-static visatb_status check_task_weights(const char *function, const visatb_vitw_loss_args *args) {
+visatb_status loss_check_pointers(const char *function, const visatb_vitw_loss_args *args) {
+    const char *missing = args->loss == NULL ? "loss" : args->task_weights == NULL ? "task_weights" : NULL;
+    if (missing != NULL)
+        return ARGUMENT_ERROR("%s = NULL; expected a pointer", missing);
+    return loss_check_row_pointers(function, args);
+}
+
+visatb_status loss_check_task_weights(const char *function, const visatb_vitw_loss_args *args) {
     for (int64_t task = 0; task < args->tasks; ++task) {
         const float weight = args->task_weights[task];
         if (!isfinite(weight) || weight < 0)
@@ -132,7 +136,7 @@ static visatb_status check_task_weights(const char *function, const visatb_vitw_
     return VISATB_OK;
 }
 
-static visatb_status check_rows(const char *function, const visatb_vitw_loss_args *args) {
+visatb_status loss_check_rows(const char *function, const visatb_vitw_loss_args *args) {
     for (int64_t row = 0; row < args->rows; ++row) {
         if (!loss_row_is_valid(args, row))
             continue;
@@ -182,8 +186,8 @@ static visatb_status check_scalars(const char *function, const visatb_vitw_loss_
 /* In this order: each may rely on those before it. */
 static visatb_status (*const checks[])(const char *function, const visatb_vitw_loss_args *args) = {
     loss_check_pointers,
-    check_task_weights,
-    check_rows,
+    loss_check_task_weights,
+    loss_check_rows,
     check_scalars,
 };
 

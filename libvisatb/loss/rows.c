@@ -13,7 +13,7 @@ double loss_row_weight(const visatb_vitw_loss_args *args, int64_t row) {
     return (double)args->task_weights[args->task_ids[row]];
 }
 
-static double sum_of_weights(const visatb_vitw_loss_args *args) {
+double loss_sum_of_weights(const visatb_vitw_loss_args *args) {
     double sum = 0;
     for (int64_t row = 0; row < args->rows; ++row)
         if (loss_row_is_valid(args, row))
@@ -22,7 +22,7 @@ static double sum_of_weights(const visatb_vitw_loss_args *args) {
 }
 
 loss_plan loss_plan_of(const visatb_vitw_loss_args *args, const loss_backend *backend) {
-    const double denominator = args->denominator != NULL ? *args->denominator : sum_of_weights(args);
+    const double denominator = args->denominator != NULL ? *args->denominator : loss_sum_of_weights(args);
     const double grad_scale = args->grad_scale != NULL ? (double)*args->grad_scale : 1;
     /* D is 0 only where no row has a weight: then there is nothing to divide. */
     const bool divides = args->reduction == VISATB_REDUCTION_MEAN && denominator > 0;

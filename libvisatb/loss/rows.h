@@ -32,6 +32,9 @@ bool loss_row_is_valid(const visatb_vitw_loss_args *args, int64_t row);
 /* The weight of a valid row. */
 double loss_row_weight(const visatb_vitw_loss_args *args, int64_t row);
 
+/* D of these rows. */
+double loss_sum_of_weights(const visatb_vitw_loss_args *args);
+
 /* The plan of checked arguments. */
 loss_plan loss_plan_of(const visatb_vitw_loss_args *args, const loss_backend *backend);
 

@@ -10,11 +10,11 @@ enable_language(CXX)
 add_subdirectory(../fibres fibres)
 
 include("${PROJECT_SOURCE_DIR}/libvisatb/cuda/sources.cmake")
-add_library(visatb_fibres STATIC ${VISATB_CUDA_HOST_SOURCES})
+add_library(visatb_fibres STATIC ${VISATB_CUDA_HOST_SOURCES} "${PROJECT_SOURCE_DIR}/libvisatb/cuda/nccl.c")
 visatb_compile_kernels_for_cpu(visatb_fibres ${VISATB_CUDA_KERNELS})
 target_include_directories(visatb_fibres PUBLIC "${PROJECT_SOURCE_DIR}/include" "${PROJECT_SOURCE_DIR}/libvisatb")
 target_link_libraries(visatb_fibres PUBLIC visatb_core PRIVATE visatb_options ${CMAKE_DL_LIBS})
-set_source_files_properties("${PROJECT_SOURCE_DIR}/libvisatb/cuda/cublas.c" TARGET_DIRECTORY visatb_fibres
+set_source_files_properties("${PROJECT_SOURCE_DIR}/libvisatb/cuda/opened_library.c" TARGET_DIRECTORY visatb_fibres
   PROPERTIES COMPILE_DEFINITIONS _GNU_SOURCE)
 
 function(visatb_test_on_fibres name)
@@ -64,6 +64,30 @@ endforeach()
 visatb_test_on_fibres(test_cublas test_cublas.c)
 add_dependencies(test_cublas fake_cublas)
 add_test(NAME test_cublas COMMAND test_cublas "$<TARGET_FILE:fake_cublas>")
+
+# D without logits, and an NCCL whose ranks are threads.
+visatb_test_on_fibres(test_denominator_on_gpu test_denominator.c)
+add_test(NAME test_denominator_on_gpu COMMAND test_denominator_on_gpu cuda)
+visatb_test_on_fibres(test_cuda_denominator test_cuda_denominator.c loss_call.c loss_reference.c)
+add_test(NAME test_cuda_denominator COMMAND test_cuda_denominator)
+add_library(fake_nccl MODULE fake_nccl.c)
+target_link_libraries(fake_nccl PRIVATE visatb_options Threads::Threads)
+target_compile_definitions(fake_nccl PRIVATE _XOPEN_SOURCE=700)
+target_link_options(fake_nccl PRIVATE LINKER:-soname,libnccl.so.2)
+# Another one, to tell which is opened.
+add_library(fake_nccl_other MODULE fake_nccl.c)
+target_link_libraries(fake_nccl_other PRIVATE visatb_options Threads::Threads)
+target_compile_definitions(fake_nccl_other PRIVATE _XOPEN_SOURCE=700 FAKE_VERSION=29906)
+visatb_test_on_fibres(test_nccl test_nccl.c ../fibres/in_child.c)
+add_test(NAME test_nccl COMMAND test_nccl "$<TARGET_FILE:fake_nccl>" "$<TARGET_FILE:fake_nccl_other>")
+visatb_test_on_fibres(test_sum_over_ranks test_sum_over_ranks.c)
+add_test(NAME test_sum_over_ranks COMMAND test_sum_over_ranks)
+set_property(TEST test_sum_over_ranks PROPERTY ENVIRONMENT "VISATB_NCCL=$<TARGET_FILE:fake_nccl>")
+add_dependencies(test_nccl fake_nccl fake_nccl_other)
+add_dependencies(test_sum_over_ranks fake_nccl)
+# The object comes before that of the library.
+visatb_test_on_fibres(test_without_nccl test_without_nccl.c "${PROJECT_SOURCE_DIR}/libvisatb/cuda/without_nccl.c")
+add_test(NAME test_without_nccl COMMAND test_without_nccl)
 
 # What goes to a GPU to be run under compute-sanitizer is run here too.
 file(GLOB every_kernel CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/tools/gpu_check/every_kernel/*.c")

@@ -158,7 +158,7 @@ def test_the_library_is_opened_once() -> None:
 def test_the_build_info_is_told_by_key() -> None:
     info = _lib.build_info()
     assert info["version"] == _lib.library().visatb_version().decode()
-    assert {"compiler", "json", "cpu loss", "blas", "cuda"} <= info.keys()
+    assert {"compiler", "json", "cpu loss", "blas", "cuda", "nccl"} <= info.keys()
 
 
 # --- BLAS -----------------------------------------------------------------------------------------
@@ -248,7 +248,7 @@ def test_a_data_error_keeps_its_path_also_between_processes(
     monkeypatch.setattr(_lib, "library", lambda: fake)
     with pytest.raises(DataError) as caught:
         _lib.check(_lib.Status.ERROR_DATA)
-    copied: Any = pickle.loads(pickle.dumps(caught.value))  # noqa: S301
+    copied: Any = pickle.loads(pickle.dumps(caught.value))
     for error in (caught.value, copied):
         assert (str(error), error.path) == ("s.json: runs.mini: missing", "runs.mini")
 
@@ -258,9 +258,10 @@ def test_the_library_s_own_message_comes_through() -> None:
         _lib.check(_lib.library().visatb_softmax_weights(0, None, 1.0, None))
 
 
-# --- cuBLAS ---------------------------------------------------------------------------------------
+# --- cuBLAS and NCCL ------------------------------------------------------------------------------
 
 CUBLAS = ("VISATB_CUBLAS", "VISATB_CUBLAS_OFFER")
+NCCL = ("VISATB_NCCL", "VISATB_NCCL_OFFER")
 
 
 @pytest.fixture
@@ -271,7 +272,7 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     # What is found by a name that is taken is what is loaded.
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     monkeypatch.delitem(sys.modules, "nvidia", raising=False)
-    for name in CUBLAS:
+    for name in CUBLAS + NCCL:
         monkeypatch.setenv(name, "")  # So that it is restored.
         monkeypatch.delenv(name)
     return folder
@@ -304,17 +305,25 @@ def test_the_newer_cublas_of_two_is_offered(packages: Path) -> None:
     assert os.environ["VISATB_CUBLAS_OFFER"] == newer
 
 
-def test_without_a_package_no_cublas_is_offered(packages: Path) -> None:
+def test_the_nccl_of_a_package_is_offered(packages: Path) -> None:
+    path = put(packages, "nccl/lib/libnccl.so.2")
     _lib.library()
-    assert "VISATB_CUBLAS_OFFER" not in os.environ
+    assert os.environ["VISATB_NCCL_OFFER"] == path
+    assert not {"VISATB_NCCL", *CUBLAS} & os.environ.keys()
+
+
+def test_without_a_package_none_is_offered(packages: Path) -> None:
+    _lib.library()
+    assert not {*CUBLAS, *NCCL} & os.environ.keys()
 
 
 @pytest.mark.parametrize("chosen", ["", "/usr/lib/libcublas.so.12"])
-@pytest.mark.parametrize(("name", "other"), [CUBLAS, CUBLAS[::-1]])
-def test_the_cublas_that_a_user_chose_is_left_alone(
+@pytest.mark.parametrize(("name", "other"), [CUBLAS, CUBLAS[::-1], NCCL, NCCL[::-1]])
+def test_what_a_user_chose_is_left_alone(
     name: str, other: str, chosen: str, packages: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(packages, "cu13/lib/libcublas.so.13")
+    put(packages, "nccl/lib/libnccl.so.2")
     monkeypatch.setenv(name, chosen)
     _lib.library()
     assert os.environ[name] == chosen

@@ -110,7 +110,7 @@ def test_save_writes_the_text_of_to_json(scores, folder):
 
 @pytest.mark.parametrize(
     "duplicate",
-    [copy.copy, copy.deepcopy, lambda weights: pickle.loads(pickle.dumps(weights))],  # noqa: S301
+    [copy.copy, copy.deepcopy, lambda weights: pickle.loads(pickle.dumps(weights))],
 )
 @pytest.mark.parametrize("kind", ["json", "csv"])
 def test_a_copy_outlives_what_it_was_made_from(duplicate, kind, examples, folder):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -292,7 +293,14 @@ def main() -> int:
             run_rank(rank, ranks, port, plans, output)
             os._exit(0)
         children.append(child)
-    return max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0 for child in children)
+    while children:
+        child, status = os.wait()
+        children.remove(child)
+        if status:  # The others would wait for it.
+            for other in children:
+                os.kill(other, signal.SIGKILL)
+            return 1
+    return 0
 
 
 if __name__ == "__main__":

@@ -325,3 +325,41 @@ void loss_try_scaling(visatb_dtype dtype, int64_t count) {
     memory_give_back(of_expected);
     free(host);
 }
+
+void loss_try_count(int64_t count) {
+    rows of = rows_make(count, 1 + count);
+    const double before = 8;
+    double found = 0;
+    int64_t expected[TASKS] = {1, 2, 3}, tokens[TASKS];
+    void *labels = put(of.labels, (size_t)count * sizeof *of.labels);
+    void *task_ids = put(of.task_ids, (size_t)count * sizeof *of.task_ids);
+    void *task_weights = put(of.task_weights, sizeof of.task_weights);
+    void *denominator = put(&before, sizeof before);
+    void *task_tokens = put(expected, sizeof expected);
+    visatb_vitw_loss_args args = VISATB_VITW_LOSS_ARGS_INIT;
+    args.rows = count;
+    args.vocab = of.vocab;
+    args.tasks = TASKS;
+    args.labels = labels;
+    args.task_ids = task_ids;
+    args.task_weights = task_weights;
+    args.denominator_out = denominator;
+    args.task_tokens = task_tokens;
+    args.device = memory_device;
+    if (problem_call("counting", "the call", visatb_vitw_denominator(&args, 1), VISATB_OK)) {
+        memory_get(&found, denominator, sizeof found);
+        memory_get(tokens, task_tokens, sizeof tokens);
+        for (int64_t row = 0; row < count; ++row)
+            if (of.labels[row] != IGNORED)
+                expected[of.task_ids[row]] += 1;
+        problem_expect("counting", "D", found, before + of.denominator, 0); /* no digit is lost */
+        for (int task = 0; task < TASKS; ++task)
+            problem_expect("counting", "task_tokens", (double)tokens[task], (double)expected[task], 0);
+    }
+    memory_give_back(labels);
+    memory_give_back(task_ids);
+    memory_give_back(task_weights);
+    memory_give_back(denominator);
+    memory_give_back(task_tokens);
+    rows_free(&of);
+}

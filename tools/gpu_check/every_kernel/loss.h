@@ -36,4 +36,7 @@ void loss_try(const loss_case *wanted);
 /* visatb_scale_gradient, with a factor that is the expected one and one that is not. */
 void loss_try_scaling(visatb_dtype dtype, int64_t count);
 
+/* visatb_vitw_denominator, added to what is there. */
+void loss_try_count(int64_t count);
+
 #endif

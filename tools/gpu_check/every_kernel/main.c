@@ -156,6 +156,9 @@ int main(int argc, char **argv) {
         }
         linear_try_all(dtypes[dtype]);
     }
+    loss_try_count(0);
+    loss_try_count(most_rows);
+    loss_try_count(5003);
     const tally found = problem_tally();
     (void)printf("every_kernel: %s, %d checks, %d wrong\n", found.wrong == 0 ? "ok" : "wrong", found.checks,
                  found.wrong);

@@ -9,12 +9,10 @@ import torch
 from torch import Tensor
 
 from .._errors import ArgumentError
+from .step import VALID_ROWS
 from .tasks import TaskTable
 
 Item = Any
-
-# Where a batch carries how many of its rows are valid, for a loss that must know it on the host.
-VALID_ROWS = "visatb_valid_rows"
 
 
 class TaskCollator:

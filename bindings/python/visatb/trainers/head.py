@@ -40,8 +40,6 @@ class LinearHead:
                 "would give its labels away; expected linear=False, or a model of transformers 4.46"
                 " or newer"
             )
-        self._hidden: Tensor | None = None
-        self._version = 0
         self._is_reached = False
         self._stats: Stats | None = None
 
@@ -53,16 +51,17 @@ class LinearHead:
         The outputs have hidden states for logits.
         """
         self._is_reached = False
-        try:
-            with self._head_hands_on(), self._loss_takes_over(task_ids, step):
-                outputs = model(**inputs)
-        except Exception as error:
-            # A loss of the model's own that finds its labels too large for what is no logits.
-            if self._hidden is not None and not self._is_reached:
-                raise self._not_its_loss() from error
-            raise
-        finally:
-            stats, self._stats, self._hidden = self._stats, None, None
+        with handing_on(self._head) as handed:
+            try:
+                with self._loss_takes_over(handed, task_ids, step):
+                    outputs = model(**inputs)
+            except Exception as error:
+                # A loss of the model's own that finds its labels too large for what is no logits.
+                if handed.hidden is not None and not self._is_reached:
+                    raise self._not_its_loss() from error
+                raise
+            finally:
+                stats, self._stats = self._stats, None
         if stats is None:
             raise self._not_its_loss()
         # What the wrapper hands out, not what was computed inside of it: its backward goes through.
@@ -75,24 +74,14 @@ class LinearHead:
         )
 
     @contextlib.contextmanager
-    def _head_hands_on(self) -> Iterator[None]:
-        def forward(hidden: Tensor) -> Tensor:
-            self._hidden, self._version = hidden, hidden._version
-            return hidden
-
-        self._head.__dict__["forward"] = forward
-        try:
-            yield
-        finally:
-            del self._head.__dict__["forward"]
-
-    @contextlib.contextmanager
-    def _loss_takes_over(self, task_ids: Tensor, step: Step | None) -> Iterator[None]:
+    def _loss_takes_over(
+        self, handed: Handed, task_ids: Tensor, step: Step | None
+    ) -> Iterator[None]:
         def loss_function(logits: Tensor, labels: Tensor, *_: Any, **__: Any) -> Tensor:
             self._is_reached = True
             # Before what it gives is looked at: ZeRO-3 hands it on as another tensor.
             refuse_sharded_head(self._head.weight)
-            if logits is not self._hidden or logits._version != self._version:
+            if not handed.is_untouched(logits):
                 raise UnsupportedError(
                     f"linear=True: {type(self._model).__name__} changes what its head gives (a cap,"
                     " a scale or another type) before it computes its loss; expected linear=False"
@@ -119,6 +108,34 @@ class LinearHead:
                 self._model.loss_function = before
             else:
                 del self._model._loss_function
+
+
+class Handed:
+    """What a head was given and handed on."""
+
+    def __init__(self) -> None:
+        self.hidden: Tensor | None = None
+        self._version = 0
+
+    def take(self, hidden: Tensor) -> Tensor:
+        """The head's forward."""
+        self.hidden, self._version = hidden, hidden._version
+        return hidden
+
+    def is_untouched(self, logits: Tensor) -> bool:
+        """Whether these "logits" are what was handed on, and nobody wrote to them."""
+        return logits is self.hidden and logits._version == self._version
+
+
+@contextlib.contextmanager
+def handing_on(head: nn.Linear) -> Iterator[Handed]:
+    """While this lasts, the head hands on what it is given."""
+    handed = Handed()
+    head.__dict__["forward"] = handed.take
+    try:
+        yield handed
+    finally:
+        del head.__dict__["forward"]
 
 
 def plain_head(model: Any) -> nn.Linear:

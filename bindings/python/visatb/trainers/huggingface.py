@@ -18,16 +18,17 @@ from ..torch.function import vitw_loss
 from ..torch.module import VITWLinearLoss, VITWLoss
 from ..torch.places import Given
 from ..torch.stats import Stats
-from .collator import VALID_ROWS, TaskCollator
+from .collator import TaskCollator
 from .head import LinearHead
 from .log import TaskLog
 from .refusals import (
+    refuse_data_parallel,
     refuse_liger,
     refuse_second_division,
     refuse_weighted_sampling,
     refuse_zero3,
 )
-from .step import STEP, Scope, Step, StepCounter
+from .step import STEP, VALID_ROWS, Scope, Step, StepCounter
 from .tasks import NamedWeights, TaskTable
 
 try:
@@ -81,6 +82,8 @@ class VITWTrainerMixin:
     ) -> None:
         self.tasks = TaskTable(task_weights, tasks)
         self._task_column = task_column
+        if kwargs.get("compute_loss_func") is not None:
+            raise _another_loss("compute_loss_func is given")
         self._allow_weighted_sampling = allow_weighted_sampling
         super().__init__(*args, **kwargs)
         mine: Any = self
@@ -139,13 +142,9 @@ class VITWTrainerMixin:
         batches, _ = super().get_batch_samples(*args, **kwargs)  # type: ignore[misc]
         if not batches:
             return batches, None
-        valid_rows = [batch.pop(VALID_ROWS, None) for batch in batches]
-        steps = self._step_counter.steps(
-            [self._step_counter.count(_given(batch)) for batch in batches]
+        steps = self._step_counter.attach(
+            batches, lambda batch: self._step_counter.count(_given(batch))
         )
-        for batch, step, valid in zip(batches, steps, valid_rows, strict=True):
-            step.max_valid_rows = valid if step.max_valid_rows is None else step.max_valid_rows
-            batch[STEP] = step
         return batches, steps[0].denominator
 
     def compute_loss(
@@ -290,12 +289,7 @@ def _base_model(trainer: Any) -> Any:
 
 def _refuse_what_cannot_be(trainer: Any) -> None:
     args, base = trainer.args, _base_model(trainer)
-    if args.n_gpu > 1:
-        raise UnsupportedError(
-            f"{args.n_gpu} GPUs in one process, by DataParallel, which splits a batch where nobody "
-            "can count it; expected a process for each (torchrun, accelerate launch), or "
-            "CUDA_VISIBLE_DEVICES=0"
-        )
+    refuse_data_parallel(args)
     if getattr(args, "use_liger_kernel", False):
         raise ArgumentError(
             "use_liger_kernel=True; expected False, for Liger's loss would take the place of VITW, "
@@ -305,7 +299,7 @@ def _refuse_what_cannot_be(trainer: Any) -> None:
     refuse_second_division(trainer, transformers.__version__)
     for wanted, what in _other_losses(trainer, base):
         if wanted:
-            raise ArgumentError(f"{what}; expected none, for VITW is the loss here")
+            raise _another_loss(what)
     parallelism = getattr(trainer.accelerator, "parallelism_config", None)
     for kind in ("tp", "cp", "sp"):
         if getattr(parallelism, f"{kind}_enabled", False):
@@ -316,11 +310,13 @@ def _refuse_what_cannot_be(trainer: Any) -> None:
             )
 
 
+def _another_loss(what: str) -> ArgumentError:
+    return ArgumentError(f"{what}; expected none, for VITW is the loss here")
+
+
 def _other_losses(trainer: Any, base: Any) -> Iterable[tuple[bool, str]]:
     config: Any = getattr(base, "config", None)
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    # TRL 1.16 puts a string there to say the same as `loss_is_scaled_for_ga`.
-    yield callable(trainer.compute_loss_func), "compute_loss_func is given"
     loss_type = getattr(trainer.args, "loss_type", "nll")
     yield loss_type not in ("nll", "chunked_nll", None), f"loss_type = {loss_type!r}"
     routed = getattr(text, "output_router_logits", False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -10,9 +11,7 @@ from torch import Tensor
 
 from .._errors import ArgumentError
 from ..torch.places import Given
-from .step import STEP, Criterion, Scope, StepCounter
-
-Batch = dict[str, Any]
+from .step import Batch, Criterion, Scope, StepCounter
 
 
 class StepLoader:
@@ -33,8 +32,8 @@ class StepLoader:
     accumulation_steps=1 nothing waits. The last window of an epoch may be shorter.
 
     Args:
-        loader: of dicts, which get their `Step` as "visatb_step". What it has besides, such as
-            `set_epoch`, is there too.
+        loader: of dicts, which get their `Step` as "visatb_step"; the attribute `loader`. What it
+            has besides, such as `set_epoch`, is there too.
         criterion: VITWLoss or VITWLinearLoss, or the StepCounter of one.
         accumulation_steps: micro-batches of a rank between two steps of the optimiser.
         count: how many valid tokens of each task a batch has, where that is not to be read off its
@@ -57,7 +56,7 @@ class StepLoader:
     ) -> None:
         if accumulation_steps < 1:
             raise ArgumentError(f"accumulation_steps = {accumulation_steps}; expected at least 1")
-        self._loader = loader
+        self.loader = loader
         self._accumulation_steps = accumulation_steps
         self._counter = (
             criterion
@@ -67,20 +66,27 @@ class StepLoader:
         self._count = self._count_labels if count is None else count
 
     def __iter__(self) -> Iterator[Batch]:
-        batches = iter(self._loader)
+        batches = iter(self.loader)
         # A window is taken whole and no further: what comes after the last one, a loader is asked
         # for only when the trainer is done with it.
         while window := list(itertools.islice(batches, self._accumulation_steps)):
-            steps = self._counter.steps([self._count(batch) for batch in window])
-            for batch, step in zip(window, steps, strict=True):
-                batch[STEP] = step
+            self._counter.attach(window, self._count)
             yield from window
 
     def __len__(self) -> int:
-        return len(self._loader)  # type: ignore[arg-type]
+        return len(self.loader)  # type: ignore[arg-type]
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["_loader"], name)
+        # While it is unpickled there is no loader yet.
+        if "loader" not in self.__dict__:
+            raise AttributeError(name)
+        return getattr(self.__dict__["loader"], name)
+
+    def over(self, loader: Iterable[Batch]) -> StepLoader:
+        """The same over another loader, such as one that skips batches."""
+        other = copy.copy(self)
+        other.loader = loader
+        return other
 
     def _count_labels(self, batch: Batch) -> Tensor:
         for key in ("labels", "task_ids"):

@@ -10,6 +10,16 @@ from torch.utils.data import WeightedRandomSampler
 from .._errors import ArgumentError, UnsupportedError
 
 
+def refuse_data_parallel(args: Any) -> None:
+    """Raises UnsupportedError for several GPUs in one process of Hugging Face's Trainer."""
+    if args.n_gpu > 1:
+        raise UnsupportedError(
+            f"{args.n_gpu} GPUs in one process, by DataParallel, which splits a batch where nobody "
+            "can count it; expected a process for each (torchrun, accelerate launch), or "
+            "CUDA_VISIBLE_DEVICES=0"
+        )
+
+
 def refuse_liger(model: Any) -> None:
     """Raises ArgumentError for a model whose forward is Liger's, which computes its own loss."""
     forwards = (getattr(model, "forward", None), getattr(type(model), "forward", None))

@@ -8,7 +8,7 @@ over ranks by the averaging of gradients.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -23,8 +23,12 @@ from ..torch.places import Given
 Scope = Literal["step", "local"]
 Criterion = VITWLoss | VITWLinearLoss
 
-# Where a batch carries its Step.
+# Where a batch carries its Step; and before, how many of its rows are valid, where that is known on
+# the host although the labels are on a GPU.
 STEP = "visatb_step"
+VALID_ROWS = "visatb_valid_rows"
+
+Batch = dict[str, Any]
 
 
 class Step:
@@ -36,23 +40,33 @@ class Step:
         denominator: () fp64, what the loss of this micro-batch divides by: D of the whole step,
             over the ranks that gradients are averaged over.
         task_tokens: [tasks] int64, valid tokens of the whole step by task.
+        own_tokens: [tasks] int64, those of this micro-batch.
         max_valid_rows: how many of this micro-batch's rows are valid, for `vitw_linear_loss`; None
             where only the GPU knows.
         micro_batch, micro_batches: the how-manieth of how many, on this rank.
     """
 
-    __slots__ = ("denominator", "max_valid_rows", "micro_batch", "micro_batches", "task_tokens")
+    __slots__ = (
+        "denominator",
+        "max_valid_rows",
+        "micro_batch",
+        "micro_batches",
+        "own_tokens",
+        "task_tokens",
+    )
 
     def __init__(
         self,
         denominator: Tensor,
         task_tokens: Tensor,
+        own_tokens: Tensor,
         max_valid_rows: int | None,
         micro_batch: int,
         micro_batches: int,
     ) -> None:
         self.denominator = denominator
         self.task_tokens = task_tokens
+        self.own_tokens = own_tokens
         self.max_valid_rows = max_valid_rows
         self.micro_batch = micro_batch
         self.micro_batches = micro_batches
@@ -120,6 +134,16 @@ class StepCounter:
             total = _sum_over_ranks(total, self._group)
         return [self._step(total, counts, index, ranks) for index in range(len(counts))]
 
+    def attach(self, batches: Sequence[Batch], count: Callable[[Batch], Tensor]) -> list[Step]:
+        """Gives each batch of a window its step; `count` says what tokens a batch has."""
+        steps = self.steps([count(batch) for batch in batches])
+        for batch, step in zip(batches, steps, strict=True):
+            valid_rows = batch.pop(VALID_ROWS, None)
+            if step.max_valid_rows is None:
+                step.max_valid_rows = valid_rows
+            batch[STEP] = step
+        return steps
+
     def _step(self, total: Tensor, counts: Sequence[Tensor], index: int, ranks: int) -> Step:
         own = counts[index]
         if self._scope == "step":
@@ -128,8 +152,9 @@ class StepCounter:
         else:
             parts = len(counts) * (1 if self._averaged else ranks)
             denominator = self._weigh(own) * (parts / self._divided_later_by)
+        # Nobody waits for a GPU to tell.
         valid = int(own.sum()) if own.device.type == "cpu" else None
-        return Step(denominator, total[:-1], valid, index, len(counts))
+        return Step(denominator, total[:-1], own[:-1], valid, index, len(counts))
 
     def _weigh(self, counts: Tensor) -> Tensor:
         return weigh(counts, self.criterion.weights_on(counts.device))

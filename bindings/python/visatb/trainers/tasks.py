@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -68,15 +69,11 @@ class TaskTable:
             task: a name, or an id in [0, tasks).
             where: begins the message, such as "the dataset".
         """
-        if isinstance(task, Tensor) and task.numel() == 1 and not task.is_floating_point():
-            task = task.item()
-        if isinstance(task, str):
-            if self.names is not None and task in self._ids:
-                return self._ids[task]
-        elif hasattr(task, "__index__") and not isinstance(task, bool):
-            number = task.__index__()
-            if 0 <= number < len(self):
-                return int(number)
+        found = task.item() if isinstance(task, Tensor) and task.numel() == 1 else task
+        if self.names is not None and isinstance(found, str) and found in self._ids:
+            return self._ids[found]
+        if _is_integer(found) and 0 <= found < len(self):
+            return int(found)
         raise ArgumentError(f"{where}: task {task!r}; expected {self._expected()}")
 
     def check(self, tasks: Iterable[Any], where: str) -> None:
@@ -92,6 +89,11 @@ class TaskTable:
         if self.names is None:
             return f"an id in [0, {len(self)}), for these task weights have no names"
         return f"one of those that the task weights have: {', '.join(self.names)}"
+
+
+def _is_integer(task: Any) -> bool:
+    """NumPy's integers are numbers.Integral, and so is a bool."""
+    return not isinstance(task, bool) and isinstance(task, numbers.Integral)
 
 
 def _names_of(task_weights: object) -> list[str]:

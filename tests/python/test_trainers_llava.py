@@ -1,0 +1,275 @@
+"""VITW inside of LLaVA's forward: over the labels it expands, by counts that were made ahead."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", minversion="2.1", reason="PyTorch 2.1 or newer is needed")
+
+from little_llava import LittleTrainer, Samples, collate  # noqa: E402
+
+from visatb import ArgumentError, Error, UnsupportedError  # noqa: E402
+from visatb.trainers import llava  # noqa: E402
+from visatb.trainers.llava_replay import LabelReplay  # noqa: E402
+
+WEIGHTS = {"vqa": 0.5, "ocr": 3.0}
+
+
+def installed(weights: Any = None, trainer: Any = None, **options: Any) -> Any:
+    trainer = trainer or LittleTrainer()
+    llava.install(trainer, weights or WEIGHTS, **options)
+    return trainer
+
+
+def eq_2(max_length: int | None = None) -> tuple[float, dict[str, Any]]:
+    """The loss of all samples in one step, and its gradients, without anything of ours."""
+    trainer = LittleTrainer()
+    trainer.model.double()
+    trainer.model.config.tokenizer_model_max_length = max_length
+    numerator = denominator = 0.0
+    for index, sample in enumerate(trainer.train_dataset.list_data_dict):
+        batch = collate([trainer.train_dataset[index]])
+        labels = batch.pop("labels")
+        batch["images"] = batch["images"].double()
+        prepared = trainer.model.prepare_inputs_labels_for_multimodal(
+            batch["input_ids"], None, batch["attention_mask"], None, labels, batch["images"]
+        )
+        logits = trainer.model.lm_head(prepared[-2].cumsum(1).tanh())[0, :-1]
+        predicted = prepared[-1][0, 1:]
+        valid = predicted != -100
+        nll = -logits.log_softmax(-1)[valid].gather(-1, predicted[valid][:, None])
+        numerator += WEIGHTS[sample["task"]] * nll.sum()
+        denominator += WEIGHTS[sample["task"]] * int(valid.sum())
+    loss = numerator / denominator
+    loss.backward()
+    return loss.item(), {n: p.grad for n, p in trainer.model.named_parameters()}
+
+
+def compare(trainer: Any, expected: dict[str, Any]) -> None:
+    for name, parameter in trainer.model.named_parameters():
+        torch.testing.assert_close(
+            parameter.grad.double(), expected[name], rtol=1e-5, atol=1e-7, msg=name
+        )
+
+
+@pytest.mark.parametrize("options", [{}, {"linear": True}, {"inplace": True}])
+def test_micro_batches_add_up_to_eq_2_over_the_expanded_labels(options: dict[str, Any]) -> None:
+    expected, gradients = eq_2()
+    trainer = installed(trainer=LittleTrainer(accumulation=4), **options)
+    assert float(trainer.train()) == pytest.approx(expected, rel=1e-6)
+    compare(trainer, gradients)
+
+
+def test_what_is_cut_off_behind_the_images_is_not_counted() -> None:
+    expected, gradients = eq_2(max_length=7)
+    trainer = LittleTrainer(accumulation=4)
+    trainer.model.config.tokenizer_model_max_length = 7
+    assert float(installed(trainer=trainer).train()) == pytest.approx(expected, rel=1e-6)
+    compare(trainer, gradients)
+
+
+def test_without_it_the_loss_is_llavas_own() -> None:
+    trainer = LittleTrainer(accumulation=4)
+    assert float(trainer.train()) != pytest.approx(eq_2()[0], rel=1e-3)
+
+
+def test_label_smoothing_is_the_trainers_and_leaves_the_labels_to_the_model() -> None:
+    plain = float(installed(trainer=LittleTrainer(accumulation=4)).train())
+    trainer = LittleTrainer(accumulation=4)
+    trainer.args.label_smoothing_factor = 0.1
+    assert float(installed(trainer=trainer).train()) != pytest.approx(plain, rel=1e-4)
+    assert trainer.label_smoother is None
+
+
+def test_a_resumed_training_looks_ahead_from_where_it_goes_on() -> None:
+    trainer = installed(trainer=LittleTrainer(accumulation=2))
+    whole = [float(loss) for loss in losses_of(trainer)]
+    again = installed(trainer=LittleTrainer(accumulation=2))
+    assert float(again.train(skipped=2)) == pytest.approx(sum(whole[2:]) / 2, rel=1e-6)
+
+
+def losses_of(trainer: Any) -> list[Any]:
+    return [trainer.model(**batch)["loss"] for batch in trainer.get_train_dataloader()]
+
+
+def test_the_log_has_each_task() -> None:
+    trainer = installed()
+    trainer.train()
+    (logged,) = trainer.logged
+    assert logged["token_share/vqa"] + logged["token_share/ocr"] == pytest.approx(1)
+    assert {"loss", "loss/vqa", "loss/ocr"} < set(logged)
+
+
+def test_the_dataset_has_what_it_had() -> None:
+    trainer = installed()
+    assert trainer.train_dataset.modality_lengths == "of the dataset"
+    assert len(trainer.train_dataset) == 8
+    assert trainer.train_dataset[1]["task"] == "vqa"
+
+
+def test_a_dataset_that_gives_the_next_sample_for_a_broken_image() -> None:
+    """As LLaVA-NeXT's does; the item says by its id which it is."""
+
+    class Next(Samples):
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            given = index + 1 if index == 2 else index
+            return {**super().__getitem__(given), "id": self.list_data_dict[given]["id"]}
+
+    trainer = LittleTrainer()
+    trainer.train_dataset = Next()
+    installed(trainer=trainer)
+    assert [trainer.train_dataset[index]["task"] for index in (1, 2, 3)] == ["vqa", "ocr", "ocr"]
+
+
+def test_generation_is_left_alone() -> None:
+    trainer = installed()
+    batch = collate([trainer.train_dataset._dataset[0]])
+    batch["labels"] = None
+    trainer.model.prepare_inputs_labels_for_multimodal = lambda *_: (
+        *[None] * 4,
+        torch.zeros(1, 3, 8),
+        None,
+    )
+    assert trainer.model(**batch)["loss"] is None
+
+
+def test_labels_that_were_not_counted_raise() -> None:
+    trainer = installed()
+    batch = next(iter(trainer.get_train_dataloader()))
+    trainer.model.config.tokenizer_model_max_length = 4
+    with pytest.raises(Error) as caught:
+        trainer.model(**batch)
+    assert str(caught.value) == (
+        "the replay of LLaVA's image expansion counted [3, 2] valid tokens by task, and the loss "
+        "found [0, 0]; expected the same, for the step was divided by what was counted"
+    )
+
+
+def test_a_model_that_asks_for_more_than_lengths_is_refused() -> None:
+    class Other(type(LittleTrainer().model)):
+        def encode_images(self, images: Any) -> Any:
+            return super().encode_images(images)
+
+        def prepare_inputs_labels_for_multimodal(self, *args: Any, **kwargs: Any) -> Any:
+            return self.resample(*args, **kwargs)
+
+    replay = LabelReplay(Other())
+    with pytest.raises(UnsupportedError) as caught:
+        replay.labels_of(collate([Samples()[0]]))
+    assert str(caught.value) == (
+        "Other.prepare_inputs_labels_for_multimodal uses self.resample, of which a count ahead of "
+        "the step knows nothing; expected that of LLaVA 1.2, or one that asks for no more"
+    )
+
+
+def without_task() -> Any:
+    trainer = LittleTrainer()
+    del trainer.train_dataset.list_data_dict[3]["task"]
+    return trainer
+
+
+def of_another_kind() -> Any:
+    trainer = LittleTrainer()
+    trainer.model = torch.nn.Linear(2, 2)
+    return trainer
+
+
+def with_other_data() -> Any:
+    trainer = LittleTrainer()
+    trainer.train_dataset = [1, 2]
+    return trainer
+
+
+def of_newer_transformers() -> Any:
+    trainer = LittleTrainer()
+    trainer.get_batch_samples = None
+    return trainer
+
+
+def on_two_gpus() -> Any:
+    trainer = LittleTrainer()
+    trainer.args.n_gpu = 2
+    return trainer
+
+
+def with_liger() -> Any:
+    trainer = LittleTrainer()
+    type(trainer.model).forward.__module__, before = "liger_kernel.model", "little_llava"
+    try:
+        return llava.install(trainer, WEIGHTS)
+    finally:
+        type(trainer.model).forward.__module__ = before
+
+
+@pytest.mark.parametrize(
+    ("install", "error", "message"),
+    [
+        (
+            lambda: installed({"vqa": 1.0}),
+            ArgumentError,
+            "'task' of the data: task 'ocr'; expected one of those that the task weights have: vqa",
+        ),
+        (
+            lambda: installed(trainer=without_task()),
+            ArgumentError,
+            "sample 3 of the data has no 'task' (it has: id); expected its task, by name or id: "
+            "task_field= says where it stands",
+        ),
+        (
+            lambda: installed(trainer=of_another_kind()),
+            ArgumentError,
+            "the trainer's model is a Linear; expected one of LLaVA's, which has "
+            "prepare_inputs_labels_for_multimodal. For others there is visatb.trainers.VITWTrainer",
+        ),
+        (
+            lambda: installed(trainer=with_other_data()),
+            ArgumentError,
+            "the trainer's train_dataset is a list; expected LLaVA's, which has its samples in "
+            "list_data_dict",
+        ),
+        (
+            lambda: installed(trainer=installed()),
+            ArgumentError,
+            "install was called before for this model; expected it once",
+        ),
+        (
+            lambda: installed(trainer=of_newer_transformers()),
+            UnsupportedError,
+            "the trainer is that of transformers 4.46 or newer, which divides the loss in another "
+            "way; expected the version that LLaVA names, older than that",
+        ),
+        (
+            lambda: installed(trainer=on_two_gpus()),
+            UnsupportedError,
+            "2 GPUs in one process, by DataParallel, which splits a batch where nobody can count "
+            "it; expected a process for each (torchrun, accelerate launch), or "
+            "CUDA_VISIBLE_DEVICES=0",
+        ),
+        (
+            with_liger,
+            ArgumentError,
+            "LittleLlava.forward is Liger's; expected the model's own, for both would compute the "
+            "loss: use_liger_kernel=False, and no apply_liger_kernel_to_...",
+        ),
+        (
+            lambda: installed(trainer=LittleTrainer(accumulation=3, epochs=2)).train(),
+            UnsupportedError,
+            "4 micro-batches an epoch, 3 a step, and several epochs: this trainer lets a step "
+            "reach into the next epoch, which nobody can look ahead to; expected micro-batches "
+            "that make up whole steps, or one epoch",
+        ),
+        (
+            lambda: installed().model(**collate([Samples()[0]])),
+            ArgumentError,
+            "a batch with labels and without task_ids; expected those that the collator added: was "
+            "the trainer's data_collator changed after visatb.trainers.llava.install, or "
+            "remove_unused_columns set?",
+        ),
+    ],
+)
+def test_wrong_use(install: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error) as caught:
+        install()
+    assert str(caught.value) == message
