@@ -3,7 +3,7 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -116,6 +116,16 @@ def formed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, ...]]:
 
     monkeypatch.setattr(linear_ops, "call_vitw_linear_loss", call)
     return calls
+
+
+@pytest.fixture
+def one_rank() -> Iterator[None]:
+    """A process group of this process alone."""
+    from torch import distributed
+
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    yield
+    distributed.destroy_process_group()
 
 
 def pytest_configure(config: pytest.Config) -> None:

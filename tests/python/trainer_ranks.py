@@ -1,4 +1,4 @@
-"""Trains one small model by Hugging Face's Trainer in several ways, as a program of its own.
+"""Trains one small model in several ways, by Hugging Face's Trainer or in a loop, as a program.
 
     python trainer_ranks.py OUTPUT RANKS PLANS
 
@@ -8,6 +8,7 @@ again. Rank 0 writes to OUTPUT what each plan came to: {name: {"losses", "logs",
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -17,16 +18,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+import torch.distributed as dist
 import transformers
 from torch.utils.data import Dataset, SequentialSampler
+from trainer_loops import loss_by_hand, train_by_hand, train_in_loop
 from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
 
-from visatb.trainers import VITWTrainer
+from visatb.trainers import TaskCollator, TaskTable, VITWTrainer
 
 TASKS = {"caption": 0.4, "vqa": 1.7, "ocr": 1.0}
 VOCAB, SEQ, STEPS, SAMPLES_A_STEP = 37, 12, 10, 16
 # Of the steps: one where nothing is trained, and one where all that is, is in the first sample.
 EMPTY_STEP, LONELY_STEP = 3, 5
+# Not by any number of ranks: some of the last batches are filled up.
+EVALUATED = 37
 
 
 class Plan(NamedTuple):
@@ -35,10 +40,14 @@ class Plan(NamedTuple):
     Attributes:
         name: what its result is called.
         accumulation: micro-batches of a rank in a step.
-        optimizer: "sgd" or "adamw".
+        optimizer: "sgd", "adamw", or "gentle": SGD that does not blow up what bf16 rounds.
         scope: as in VITWTrainer.
         options: more arguments of VITWTrainer.
         arguments: more TrainingArguments.
+        engine: "trainer", Hugging Face's; or a loop of `trainer_loops`: "by hand", "ddp", "fsdp2".
+        loop: more arguments of `trainer_loops.train_in_loop`.
+        adapter: train a LoRA adapter beside the frozen model.
+        evaluates: evaluate the trained model too, with predictions and for the loss only.
     """
 
     name: str
@@ -47,6 +56,10 @@ class Plan(NamedTuple):
     scope: str = "step"
     options: dict[str, Any] | None = None
     arguments: dict[str, Any] | None = None
+    engine: str = "trainer"
+    loop: dict[str, Any] | None = None
+    adapter: bool = False
+    evaluates: bool = False
 
 
 class Samples(Dataset):
@@ -73,7 +86,15 @@ class Samples(Dataset):
 
 
 class InOrder(VITWTrainer):
-    """Takes the samples in their order, and keeps the losses that it logs."""
+    """Takes the samples in their order, and the optimizer of the plan."""
+
+    def __init__(self, *args: Any, optimizer: str, **kwargs: Any) -> None:
+        self._optimizer_of = functools.partial(make_optimizer, optimizer)
+        super().__init__(*args, **kwargs)
+
+    def create_optimizer(self, *_: Any) -> Any:
+        self.optimizer = self._optimizer_of(self.model)
+        return self.optimizer
 
     def _get_train_sampler(self, *_: Any) -> Any:
         return SequentialSampler(self.train_dataset)
@@ -97,20 +118,53 @@ def make_model() -> Any:
     return LlamaForCausalLM(config)
 
 
+def make_tokenizer() -> Any:
+    """One of TRL's, of as many words as the model has."""
+    from tokenizers import Tokenizer, models
+
+    words = {"<pad>": 0, "</s>": 1, **{f"word{index}": index for index in range(2, VOCAB)}}
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel(words, unk_token="<pad>")),  # noqa: S106
+        pad_token="<pad>",  # noqa: S106
+        eos_token="</s>",  # noqa: S106
+    )
+
+
+def with_adapter(model: Any) -> Any:
+    """LoRA in every layer, with something in it, beside a frozen model and its head."""
+    import peft
+
+    torch.manual_seed(4)
+    config = peft.LoraConfig(
+        r=4, target_modules=["q_proj", "down_proj"], init_lora_weights=False, task_type="CAUSAL_LM"
+    )
+    return peft.get_peft_model(model, config)
+
+
 def make_optimizer(name: str, model: Any) -> Any:
     if name == "sgd":
         return torch.optim.SGD(model.parameters(), lr=0.3, momentum=0.9)
+    if name == "gentle":
+        return torch.optim.SGD(model.parameters(), lr=0.05)
     return torch.optim.AdamW(model.parameters(), lr=3e-3)
 
 
 def train(plan: Plan, ranks: int, folder: str) -> dict[str, Any]:
-    model = make_model()
-    optimizer = make_optimizer(plan.optimizer, model)
+    model = with_adapter(make_model()) if plan.adapter else make_model()
+    if plan.engine == "trainer":
+        result = train_by_trainer(plan, model, ranks, folder)
+    else:
+        result = {"losses": train_by_loop(plan, model, ranks)}
+    return {**result, "parameters": torch.cat([whole(p) for p in model.parameters()]).tolist()}
+
+
+def train_by_trainer(plan: Plan, model: Any, ranks: int, folder: str) -> dict[str, Any]:
     arguments = TrainingArguments(
         output_dir=folder,
         per_device_train_batch_size=SAMPLES_A_STEP // (ranks * plan.accumulation),
         gradient_accumulation_steps=plan.accumulation,
         num_train_epochs=1,
+        lr_scheduler_type="constant",
         logging_steps=1,
         logging_nan_inf_filter=False,
         max_grad_norm=0,
@@ -122,23 +176,82 @@ def train(plan: Plan, ranks: int, folder: str) -> dict[str, Any]:
         ddp_backend="gloo" if ranks > 1 else None,
         **(plan.arguments or {}),
     )
+    if "fsdp" in (plan.arguments or {}):
+        pretend_that_the_cpu_is_an_accelerator()
     trainer = InOrder(
         model,
         arguments,
         train_dataset=Samples(),
         data_collator=collate,
-        optimizers=(optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1)),
+        optimizer=plan.optimizer,
         task_weights=TASKS,
         scope=plan.scope,
         **(plan.options or {}),
     )
     trainer.train()
     logs = [entry for entry in trainer.state.log_history if "loss" in entry]
+    result = {"losses": [entry["loss"] for entry in logs], "logs": logs}
+    return result | (evaluate(trainer) if plan.evaluates else {})
+
+
+def evaluate(trainer: Any) -> dict[str, Any]:
+    """What evaluations say, of the loss only and with predictions; and what is true, by hand."""
+    samples = Samples().items[:EVALUATED]
+    loss_only = trainer.evaluate(samples)
+    predictions = trainer.predict(samples, metric_key_prefix="eval")
+    batch = TaskCollator(collate, TaskTable(TASKS))(samples)
+    with torch.no_grad():
+        logits = trainer.model(input_ids=batch["input_ids"]).logits
+    # Of the three tasks, and each as if there were no other.
+    weights = [list(TASKS.values()), *([float(a == b) for b in TASKS] for a in TASKS)]
+    by_hand = [loss_by_hand(logits, batch, each).item() for each in weights]
     return {
-        "losses": [entry["loss"] for entry in logs],
-        "logs": logs,
-        "parameters": torch.cat([p.detach().flatten() for p in model.parameters()]).tolist(),
+        "evaluated": loss_only,
+        "predicted": predictions.metrics,
+        "prediction_shape": predictions.predictions.shape,
+        "evaluated_by_hand": dict(
+            zip(["eval_loss", *(f"eval_loss/{task}" for task in TASKS)], by_hand, strict=True)
+        ),
     }
+
+
+def train_by_loop(plan: Plan, model: Any, ranks: int) -> list[float]:
+    """On the batches that the Trainer gives this rank: every so manieth."""
+    size = SAMPLES_A_STEP // (ranks * plan.accumulation)
+    rank = int(os.environ.get("RANK", "0"))
+    weights = list(TASKS.values())
+    if ranks > 1 and not dist.is_initialized():
+        dist.init_process_group("gloo")
+    items = Samples().items
+    with_task_ids = TaskCollator(collate, TaskTable(TASKS))
+    batches = [
+        with_task_ids(items[start : start + size])
+        for start in range(rank * size, len(items), ranks * size)
+    ]
+    if plan.engine == "by hand":
+        return train_by_hand(model, make_optimizer(plan.optimizer, model), batches, weights)
+    return train_in_loop(
+        model,
+        functools.partial(make_optimizer, plan.optimizer),
+        batches,
+        weights,
+        engine=plan.engine,
+        accumulation=plan.accumulation,
+        **(plan.loop or {}),
+    )
+
+
+def pretend_that_the_cpu_is_an_accelerator() -> None:
+    """Or accelerate takes DistributedDataParallel where FSDP was asked for, and says nothing."""
+    from accelerate.state import DistributedType, PartialState
+
+    PartialState._shared_state["distributed_type"] = DistributedType.MULTI_HPU
+
+
+def whole(parameter: Any) -> torch.Tensor:
+    """A parameter, gathered where ranks keep it in pieces."""
+    tensor = parameter.detach()
+    return (tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor).flatten()
 
 
 def run_rank(rank: int, ranks: int, port: int, plans: list[Plan], output: Path) -> None:

@@ -3,6 +3,7 @@
     VITWTrainer, VITWTrainerMixin   Hugging Face's Trainer, and what makes one of TRL's or your own
     llava.install(trainer, ...)     LLaVA's own trainer
     StepLoader                      any loop: a DataLoader whose batches know their step's D
+    LinearHead                      any loop: the linear form inside a model's own forward
     TaskCollator                    task ids from the `task` column of a dataset
 
 Data goes one way: dataset -> TaskCollator (task ids) -> StepCounter (one sum over ranks, a step
@@ -19,6 +20,7 @@ from ..torch._require import require_torch
 require_torch()
 
 from .collator import TaskCollator  # noqa: E402
+from .head import LinearHead  # noqa: E402
 from .loader import StepLoader  # noqa: E402
 from .step import Step, StepCounter  # noqa: E402
 from .tasks import TaskTable  # noqa: E402
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from .huggingface import VITWTrainerMixin as VITWTrainerMixin
 
 # Without the names that need transformers, so that `import *` works without it too.
-__all__ = ["Step", "StepCounter", "StepLoader", "TaskCollator", "TaskTable"]
+__all__ = ["LinearHead", "Step", "StepCounter", "StepLoader", "TaskCollator", "TaskTable"]
 
 _FROM_HUGGINGFACE = frozenset({"VITWTrainer", "VITWTrainerMixin"})
 

@@ -40,6 +40,7 @@ class LinearHead:
                 "would give its labels away; expected linear=False, or a model of transformers 4.46"
                 " or newer"
             )
+        self._is_reached = False
         self._stats: Stats | None = None
 
     def loss_of(
@@ -49,28 +50,42 @@ class LinearHead:
 
         The outputs have hidden states for logits.
         """
-        with handing_on(self._head) as handed, self._loss_takes_over(handed, task_ids, step):
-            outputs = model(**inputs)
-        stats, self._stats = self._stats, None
+        self._is_reached = False
+        with handing_on(self._head) as handed:
+            try:
+                with self._loss_takes_over(handed, task_ids, step):
+                    outputs = model(**inputs)
+            except Exception as error:
+                # A loss of the model's own that finds its labels too large for what is no logits.
+                if handed.hidden is not None and not self._is_reached:
+                    raise self._not_its_loss() from error
+                raise
+            finally:
+                stats, self._stats = self._stats, None
         if stats is None:
-            raise UnsupportedError(
-                f"linear=True: the forward of {type(self._model).__name__} does not compute its "
-                "loss by self.loss_function; expected linear=False"
-            )
+            raise self._not_its_loss()
         # What the wrapper hands out, not what was computed inside of it: its backward goes through.
         return outputs["loss"] if isinstance(outputs, dict) else outputs[0], stats, outputs
+
+    def _not_its_loss(self) -> UnsupportedError:
+        return UnsupportedError(
+            f"linear=True: the forward of {type(self._model).__name__} does not compute its loss "
+            "by self.loss_function; expected linear=False"
+        )
 
     @contextlib.contextmanager
     def _loss_takes_over(
         self, handed: Handed, task_ids: Tensor, step: Step | None
     ) -> Iterator[None]:
-        def loss_function(*, logits: Tensor, labels: Tensor, **_: Any) -> Tensor:
+        def loss_function(logits: Tensor, labels: Tensor, *_: Any, **__: Any) -> Tensor:
+            self._is_reached = True
+            # Before what it gives is looked at: ZeRO-3 hands it on as another tensor.
+            refuse_sharded_head(self._head.weight)
             if not handed.is_untouched(logits):
                 raise UnsupportedError(
                     f"linear=True: {type(self._model).__name__} changes what its head gives (a cap,"
                     " a scale or another type) before it computes its loss; expected linear=False"
                 )
-            refuse_sharded_head(self._head.weight)
             loss: Tensor
             loss, self._stats = self._criterion(
                 logits,
@@ -131,9 +146,9 @@ def plain_head(model: Any) -> nn.Linear:
     head = model.get_output_embeddings()
     if not isinstance(head, nn.Linear) or "forward" in head.__dict__ or _is_adapted(head):
         raise UnsupportedError(
-            f"linear=True: the head of {type(model).__name__} is a {type(head).__name__}; expected "
-            "a plain nn.Linear, without an adapter (LoRA: leave lm_head out of target_modules and "
-            "modules_to_save) and without a hook; or linear=False"
+            f"linear=True: the head of {type(model).__name__} is a {type(head).__module__}."
+            f"{type(head).__name__}; expected a plain nn.Linear, without an adapter (LoRA: leave "
+            "lm_head out of target_modules and modules_to_save) and without a hook; or linear=False"
         )
     return head
 

@@ -81,14 +81,28 @@ class StepMixin:
         training: bool = self.model.training  # type: ignore[attr-defined]
         return self._task_logs[training]
 
+    # --- evaluation -----------------------------------------------------------------------------
+
+    def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kw: Any) -> Any:
+        """The Trainer's, with each sample once."""
+        inputs = _each_once(self, inputs)
+        return super().prediction_step(model, inputs, *args, **kw)  # type: ignore[misc]
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """The Trainer's, with the loss of all samples in the place of a mean over batches."""
+        self._task_logs[False] = TaskLog(self.tasks)
+        output = super().evaluation_loop(*args, **kwargs)  # type: ignore[misc]
+        # The Trainer gives it as the last of its arguments, by name.
+        prefix = kwargs.get("metric_key_prefix", "eval")
+        output.metrics.update(self._task_logs[False].take(f"{prefix}_", with_loss=True))
+        return output
+
+    # --- the log --------------------------------------------------------------------------------
+
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """The Trainer's, with the loss and the token share of each task."""
         if "loss" in logs:
             logs = {**logs, **self._task_logs[True].take()}
-        else:
-            prefix = next((key[:-4] for key in logs if key.endswith("_loss")), None)
-            if prefix is not None and prefix != "train_":
-                logs = {**logs, **self._task_logs[False].take(prefix)}
         super().log(logs, *args, **kwargs)  # type: ignore[misc]
 
 
@@ -96,3 +110,20 @@ def base_model(trainer: Any) -> Any:
     """The model of a trainer, inside of wrappers and adapters."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _each_once(trainer: Any, inputs: dict[str, Any]) -> dict[str, Any]:
+    """The batch, where the samples that only fill up the last batches of uneven ranks are ignored.
+
+    accelerate's `gather_for_metrics` drops them too: behind the `remainder` of all ranks' samples.
+    """
+    state = trainer.accelerator.gradient_state
+    if not state.end_of_dataloader or state.remainder <= 0:
+        return inputs
+    inputs = dict(inputs)
+    for key in ("labels", "shift_labels"):
+        if key in inputs:
+            labels = inputs[key].clone()
+            labels[max(0, state.remainder - trainer.args.process_index * len(labels)) :] = -100
+            inputs[key] = labels
+    return inputs

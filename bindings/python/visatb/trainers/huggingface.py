@@ -17,7 +17,14 @@ from ..torch.places import Given
 from .collator import TaskCollator
 from .head import LinearHead
 from .hooks import StepMixin, base_model
-from .refusals import refuse_each, refuse_settings, refuse_unknown_tasks, refuse_weighted_sampling
+from .refusals import (
+    refuse_each,
+    refuse_second_division,
+    refuse_settings,
+    refuse_unknown_tasks,
+    refuse_weighted_sampling,
+    refuse_zero3,
+)
 from .step import STEP, VALID_ROWS, Scope, Step
 from .tasks import NamedWeights, TaskTable
 
@@ -54,7 +61,8 @@ class VITWTrainerMixin(StepMixin):
         allow_weighted_sampling: the data is drawn by weights that are not the task weights.
 
     The logged loss is that of Eq. 2. "loss/<task>", the mean nll of a task's tokens, and
-    "token_share/<task>" stand beside it. Evaluation divides each batch by its own weight.
+    "token_share/<task>" stand beside it; an evaluation has them too, and its loss is that of Eq. 2
+    over all of its samples, whatever its batches and processes.
 
     Errors: ArgumentError and UnsupportedError for what would train another loss.
     """
@@ -85,6 +93,7 @@ class VITWTrainerMixin(StepMixin):
         another = loss_type not in ("nll", "chunked_nll", None)
         refuse_each([(another, f"loss_type = {loss_type!r}")])
         refuse_settings(mine, base)
+        refuse_second_division(mine, transformers.__version__)
         # What older versions ask before they divide by the accumulation steps.
         mine.model_accepts_loss_kwargs = True
         mine.data_collator = TaskCollator(
@@ -98,10 +107,12 @@ class VITWTrainerMixin(StepMixin):
         self._inplace = inplace
         self._linear_head = None
         if linear:
+            refuse_zero3(mine.accelerator)
             linear_loss = VITWLinearLoss(
                 table.weights, shift=True, return_stats=True, **self._options
             )
             self._linear_head = LinearHead(base, linear_loss)
+        self._needs_logits = True
 
     # --- the task column ------------------------------------------------------------------------
 
@@ -139,7 +150,8 @@ class VITWTrainerMixin(StepMixin):
         inputs.pop(VALID_ROWS, None)
         given = _given(inputs)
         task_ids = inputs.pop("task_ids")
-        if self._linear_head is not None and not return_outputs and "shift_labels" not in inputs:
+        needs_logits = "shift_labels" in inputs or (return_outputs and self._needs_logits)
+        if self._linear_head is not None and not needs_logits:
             loss, stats, outputs = self._linear_head.loss_of(model, inputs, task_ids, step)
             self._task_log.add(stats)
         else:
@@ -150,6 +162,16 @@ class VITWTrainerMixin(StepMixin):
             inplace = self._inplace and not return_outputs
             loss = self._loss_of_logits(logits, given, step, inplace=inplace)
         return (loss, outputs) if return_outputs else loss
+
+    def prediction_step(
+        self, model: Any, inputs: dict[str, Any], prediction_loss_only: bool, *args: Any, **kw: Any
+    ) -> Any:
+        """The Trainer's; without logits where only the loss is wanted."""
+        self._needs_logits = not prediction_loss_only
+        try:
+            return super().prediction_step(model, inputs, prediction_loss_only, *args, **kw)
+        finally:
+            self._needs_logits = True
 
 
 class VITWTrainer(VITWTrainerMixin, transformers.Trainer):  # type: ignore[misc]
@@ -168,6 +190,23 @@ def _given(inputs: dict[str, Any]) -> Given:
                 "the trainer is made, not later"
             )
     return Given(labels, inputs["task_ids"], not shifted)
+
+
+def _each_once(trainer: Any, inputs: dict[str, Any]) -> dict[str, Any]:
+    """The batch, where the samples that only fill up the last batches of uneven ranks are ignored.
+
+    accelerate's `gather_for_metrics` drops them too: behind the `remainder` of all ranks' samples.
+    """
+    state = trainer.accelerator.gradient_state
+    if not state.end_of_dataloader or state.remainder <= 0:
+        return inputs
+    inputs = dict(inputs)
+    for key in ("labels", "shift_labels"):
+        if key in inputs:
+            labels = inputs[key].clone()
+            labels[max(0, state.remainder - trainer.args.process_index * len(labels)) :] = -100
+            inputs[key] = labels
+    return inputs
 
 
 def _all_of(*datasets: Any) -> Iterable[Any]:

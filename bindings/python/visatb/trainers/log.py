@@ -27,11 +27,15 @@ class TaskLog:
 
     def add(self, stats: Stats) -> None:
         """What one loss says; nobody waits for it."""
-        sums = torch.stack([stats.task_nll, stats.task_tokens.double()])
+        sums = torch.cat([stats.task_nll, stats.task_tokens.double(), stats.numerator[None]])
         self._sums = sums if self._sums is None else self._sums + sums
 
-    def take(self, prefix: str = "") -> dict[str, float]:
+    def take(self, prefix: str = "", *, with_loss: bool = False) -> dict[str, float]:
         """What was added up since the last time, over all ranks, which must all call this.
+
+        Args:
+            prefix: of each name.
+            with_loss: "loss" too, that of Eq. 2 over all that was added up.
 
         Returns:
             "loss/<task>", the mean nll of its tokens, and "token_share/<task>", of all valid ones;
@@ -42,12 +46,16 @@ class TaskLog:
             return {}
         if dist.is_available() and dist.is_initialized() and dist.get_world_size(self._group) > 1:
             dist.all_reduce(sums, group=self._group)
-        nll, tokens = sums.tolist()
-        everything = sum(tokens)
+        tasks = len(self._tasks)
+        nll, tokens, numerator = sums[:tasks].tolist(), sums[tasks:-1].tolist(), float(sums[-1])
+        seen = [task for task in range(tasks) if tokens[task] > 0]
         logged = {}
-        for task in range(len(self._tasks)):
-            if tokens[task] > 0:
-                name = self._tasks.label(task)
-                logged[f"{prefix}loss/{name}"] = nll[task] / tokens[task]
-                logged[f"{prefix}token_share/{name}"] = tokens[task] / everything
+        if with_loss:
+            weights = self._tasks.weights.tolist()
+            denominator = sum(weights[task] * tokens[task] for task in seen)
+            logged[f"{prefix}loss"] = numerator / denominator if denominator else 0.0
+        for task in seen:
+            name = self._tasks.label(task)
+            logged[f"{prefix}loss/{name}"] = nll[task] / tokens[task]
+            logged[f"{prefix}token_share/{name}"] = tokens[task] / sum(tokens)
         return logged

@@ -117,10 +117,38 @@ def refuse_sharded_head(weight: Any) -> None:
     elif getattr(weight, "_is_flat_param", False) or weight.dim() != 2:
         owner = "FSDP"
     if owner is not None:
+        raise _in_pieces(owner)
+
+
+def refuse_zero3(accelerator: Any) -> None:
+    """Raises UnsupportedError where DeepSpeed will keep the head in pieces once it trains."""
+    plugin = getattr(accelerator.state, "deepspeed_plugin", None)
+    if plugin is not None and int(plugin.zero_stage) == 3:
+        raise _in_pieces("DeepSpeed's ZeRO-3")
+
+
+def refuse_second_division(trainer: Any, version: str) -> None:
+    """Raises UnsupportedError where DeepSpeed divides what is divided by the step's D already.
+
+    Args:
+        trainer: of transformers.
+        version: of transformers.
+    """
+    steps = trainer.args.gradient_accumulation_steps
+    release = tuple(int(part) for part in version.split(".")[:2])
+    if getattr(trainer, "is_deepspeed_enabled", False) and steps > 1 and release < (4, 49):
         raise UnsupportedError(
-            f"linear=True with a head that {owner} keeps in pieces; expected linear=False, whose "
-            "loss takes the logits and leaves the head to the model"
+            f"transformers {version}, which lets DeepSpeed divide the loss by "
+            f"gradient_accumulation_steps = {steps} once more; expected transformers 4.49 or "
+            "newer, or gradient_accumulation_steps = 1"
         )
+
+
+def _in_pieces(owner: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"linear=True with a head that {owner} keeps in pieces; expected linear=False, whose loss "
+        "takes the logits and leaves the head to the model"
+    )
 
 
 def _weighted(what: str) -> ArgumentError:
