@@ -34,7 +34,7 @@ HAS_SWIFT = importlib.util.find_spec("swift") is not None and (
 )
 needs_swift = pytest.mark.skipif(
     not HAS_SWIFT,
-    reason="ms-swift is not installed (examples/trainers/ms_swift_requirements.txt)",
+    reason="ms-swift is not installed (examples/trainers/ms_swift/requirements.txt)",
 )
 
 WEIGHTS = {"caption": 0.4, "vqa": 1.7, "ocr": 0.9}
@@ -275,7 +275,7 @@ def test_without_ms_swift_the_import_says_what_to_install() -> None:
 
 @needs_swift
 def test_trainings_by_ms_swift_agree_with_equation_two() -> None:
-    script = ROOT / "examples/trainers/ms_swift.py"
+    script = ROOT / "examples/trainers/ms_swift/check.py"
     done = subprocess.run(
         [sys.executable, script], capture_output=True, text=True, timeout=1200, check=False
     )

@@ -1,12 +1,12 @@
 """VITW in ms-swift, for real: `swift sft` with the plugin, compared with Eq. 2 in fp64.
 
-    python -m pip install -r examples/trainers/ms_swift_requirements.txt ./bindings/python
-    python examples/trainers/ms_swift.py
+    python -m pip install -r examples/trainers/ms_swift/requirements.txt ./bindings/python
+    python examples/trainers/ms_swift/check.py
 
 Makes a tiny random Qwen2, its tokenizer and a dataset; trains a few steps on the CPU by ms-swift's
 own command line, in one process and in two, with and without gradient accumulation, on the same
 samples; and does the same steps again by autograd on the formula. Nothing is downloaded. Prints the
-losses, and fails unless they agree; ms_swift.txt is what it printed.
+losses, and fails unless they agree; record.txt is what it printed.
 """
 
 from __future__ import annotations

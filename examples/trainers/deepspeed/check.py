@@ -1,9 +1,9 @@
-"""VITW under DeepSpeed's ZeRO, compared with one plain process: `python deepspeed_zero.py`.
+"""VITW under DeepSpeed's ZeRO, compared with one plain process: `python check.py`.
 
 Two processes on the CPU, by gloo; it needs no GPU. A small Llama is trained for a few steps of two
 micro-batches each, by Hugging Face's Trainer and by deepspeed.initialize, and the parameters are
-compared with those that one process comes to with Eq. 2 written out. deepspeed_zero.txt has what it
-said (beside warnings), with the versions of deepspeed_zero.requirements.txt. It takes a C++
+compared with those that one process comes to with Eq. 2 written out. record.txt has what it
+said (beside warnings), with the versions of requirements.txt. It takes a C++
 compiler, for DeepSpeed builds what its processes on a CPU talk by when it is first needed.
 """
 
