@@ -192,23 +192,6 @@ def _given(inputs: dict[str, Any]) -> Given:
     return Given(labels, inputs["task_ids"], not shifted)
 
 
-def _each_once(trainer: Any, inputs: dict[str, Any]) -> dict[str, Any]:
-    """The batch, where the samples that only fill up the last batches of uneven ranks are ignored.
-
-    accelerate's `gather_for_metrics` drops them too: behind the `remainder` of all ranks' samples.
-    """
-    state = trainer.accelerator.gradient_state
-    if not state.end_of_dataloader or state.remainder <= 0:
-        return inputs
-    inputs = dict(inputs)
-    for key in ("labels", "shift_labels"):
-        if key in inputs:
-            labels = inputs[key].clone()
-            labels[max(0, state.remainder - trainer.args.process_index * len(labels)) :] = -100
-            inputs[key] = labels
-    return inputs
-
-
 def _all_of(*datasets: Any) -> Iterable[Any]:
     """Each dataset that is there; those for evaluation may be a dict of several."""
     for dataset in datasets:
