@@ -276,7 +276,7 @@ def follow(folder: Path, samples: list[dict[str, Any]]) -> Reference:
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.item())
-    assert first is not None  # noqa: S101 - there is a first step
+    assert first is not None
     return Reference(losses, *look_at(*first))
 
 
