@@ -153,18 +153,21 @@ def skip_first_batches(loader: Any, batches: int = 0) -> Any:
 class LittleTrainer:
     """What the Trainer of transformers 4.36 has, and does with a loss."""
 
-    def __init__(self, accumulation: int = 1, epochs: int = 1, **arguments: Any) -> None:
+    def __init__(self, accumulation: int = 1, epochs: int = 1, max_steps: int = -1) -> None:
         torch.manual_seed(4)
         self.model: Any = LittleLlava()
         self.train_dataset: Any = Samples()
         self.data_collator: Any = collate
         self.label_smoother: Any = "one of transformers"
+        self.accelerator = SimpleNamespace(
+            unwrap_model=lambda model: model, distributed_type=SimpleNamespace(value="NO")
+        )
         self.args = SimpleNamespace(
             gradient_accumulation_steps=accumulation,
             num_train_epochs=epochs,
+            max_steps=max_steps,
             label_smoothing_factor=0.0,
             n_gpu=1,
-            **arguments,
         )
         self.logged: list[dict[str, float]] = []
 

@@ -35,12 +35,14 @@ from transformers import (  # noqa: E402
 
 from visatb import ArgumentError, UnsupportedError  # noqa: E402
 from visatb.torch import VITWLinearLoss  # noqa: E402
-from visatb.trainers import LinearHead, TaskCollator, TaskTable, VITWTrainer  # noqa: E402
-from visatb.trainers.refusals import (  # noqa: E402
-    refuse_second_division,
-    refuse_sharded_head,
-    refuse_zero3,
+from visatb.trainers import (  # noqa: E402
+    LinearHead,
+    TaskCollator,
+    TaskTable,
+    VITWTrainer,
+    huggingface,
 )
+from visatb.trainers.refusals import refuse_sharded_head, refuse_zero3  # noqa: E402
 
 WEIGHTS = list(TASKS.values())
 
@@ -272,21 +274,48 @@ def test_several_gpus_in_one_process_are_refused(arguments: Any) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("version", "steps", "deepspeed"),
-    [("4.49.0", 4, True), ("5.17.0", 4, True), ("4.48.3", 1, True), ("4.48.3", 4, False)],
-)
-def test_deepspeed_may_not_divide_by_the_accumulation_steps_once_more(
-    version: str, steps: int, deepspeed: bool
-) -> None:
-    def trainer(steps: int, deepspeed: bool) -> Any:
-        arguments = SimpleNamespace(gradient_accumulation_steps=steps)
-        return SimpleNamespace(args=arguments, is_deepspeed_enabled=deepspeed)
+def test_a_model_that_predicts_no_next_token_is_refused(arguments: Any) -> None:
+    config = transformers.BertConfig(
+        vocab_size=VOCAB, hidden_size=16, num_hidden_layers=1, num_attention_heads=2
+    )
+    model = transformers.BertForMaskedLM(config)
+    assert refusal(lambda: make_trainer(model, arguments), ArgumentError) == (
+        "BertForMaskedLM is trained by ForMaskedLMLoss; expected a causal language model, of which "
+        "each token predicts the next"
+    )
 
-    refuse_second_division(trainer(steps, deepspeed), version)
-    assert refusal(lambda: refuse_second_division(trainer(4, True), "4.48.3")) == (
-        "transformers 4.48.3, which lets DeepSpeed divide the loss by gradient_accumulation_steps "
-        "= 4 once more; expected transformers 4.49 or newer, or gradient_accumulation_steps = 1"
+
+def test_a_model_that_sees_ahead_without_its_labels_is_refused(
+    arguments: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model()
+    model.config.model_type = "paligemma"
+    make_trainer(model, arguments)
+    monkeypatch.setattr(huggingface, "_VERSION", (4, 57))
+    make_trainer(model, arguments, linear=True)
+    assert refusal(lambda: make_trainer(model, arguments)) == (
+        f"LlamaForCausalLM of transformers {transformers.__version__}, whose answers see their own "
+        "future where it is not given its labels; expected linear=True, or transformers 5"
+    )
+
+
+def test_tokens_before_those_with_labels_are_refused(arguments: Any) -> None:
+    peft = pytest.importorskip("peft", reason="peft is needed")
+    adapter = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
+    model = peft.get_peft_model(make_model(), adapter)
+    assert refusal(lambda: make_trainer(model, arguments)) == (
+        "PromptTuningConfig, which puts tokens of its own before each sequence, so that logits and "
+        "labels are not of the same length; expected an adapter that adds none, such as LoRA"
+    )
+
+
+def test_generation_in_evaluations_is_refused(tmp_path: Path) -> None:
+    arguments = transformers.Seq2SeqTrainingArguments(
+        str(tmp_path), use_cpu=True, report_to=[], predict_with_generate=True
+    )
+    assert refusal(lambda: make_trainer(make_model(), arguments), ArgumentError) == (
+        "predict_with_generate=True; expected False, for an evaluation would hand the task ids to "
+        "generate()"
     )
 
 

@@ -333,4 +333,4 @@ class TestTheLossItself:
         import visatb.trainers.swift as hook
 
         with pytest.raises(UnsupportedError, match="expected its Seq2SeqTrainer"):
-            hook.VITWLoss(settings()[0], SimpleNamespace())
+            hook.SwiftLoss(settings()[0], SimpleNamespace())

@@ -130,7 +130,7 @@ def test_items_in_one_row_have_ids_by_token() -> None:
 
 
 def test_valid_rows_are_counted_where_they_are_wanted() -> None:
-    collate = TaskCollator(padded, TaskTable(WEIGHTS), count_valid=True)
+    collate = TaskCollator(padded, TaskTable(WEIGHTS)).counting()
     assert collate(make_items("chat", "vqa"))["visatb_valid_rows"] == 1 + 2
 
 
@@ -164,6 +164,14 @@ def test_an_item_without_a_task_is_refused_with_what_keeps_it() -> None:
         "remove_unused_columns=False keeps it, and packing, which puts several items into one, "
         "does not"
     )
+
+
+def test_without_labels_there_need_be_no_tasks() -> None:
+    def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
+        return {"input_ids": torch.tensor([item["input_ids"] for item in items])}
+
+    batch = TaskCollator(collate, TaskTable(WEIGHTS))([{"input_ids": [1]}, {"input_ids": [2]}])
+    assert list(batch) == ["input_ids"]
 
 
 def test_rows_that_are_not_the_items_are_refused() -> None:

@@ -79,12 +79,7 @@ def make_sample(folder: Path, number: int) -> dict[str, Any]:
 
 
 def make_trainer(
-    folder: Path,
-    *,
-    lora: bool = False,
-    max_length: int = 2048,
-    aspect: str = "pad",
-    **arguments: Any,
+    folder: Path, *, lora: bool = False, max_length: int = 2048, **arguments: Any
 ) -> Any:
     """The trainer as llava.train.train makes it, with the smallest model there is."""
     tokenizer = transformers.LlamaTokenizer(
@@ -92,6 +87,40 @@ def make_trainer(
     )
     tokenizer.pad_token = tokenizer.unk_token
     conversation.default_conversation = conversation.conv_templates["v1"]
+    model = make_model(folder, tokenizer)
+    if lora:
+        from peft import LoraConfig, get_peft_model
+
+        adapter = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+        model = get_peft_model(model, adapter)
+    data = DataArguments(
+        data_path=str(folder / "data.json"),
+        is_multimodal=True,
+        image_folder=str(folder),
+        image_aspect_ratio="pad",
+    )
+    data.image_processor = model.get_vision_tower().image_processor
+    data.mm_use_im_start_end = False
+    training = TrainingArguments(
+        **{
+            "output_dir": str(folder / "output"),
+            "per_device_train_batch_size": 4,
+            "num_train_epochs": 1,
+            "learning_rate": 1e-2,
+            "logging_steps": 1,
+            "save_strategy": "no",
+            "report_to": [],
+            "disable_tqdm": True,
+            "use_cpu": True,
+            **arguments,
+        }
+    )
+    data_module = make_supervised_data_module(tokenizer=tokenizer, data_args=data)
+    return LLaVATrainer(model=model, tokenizer=tokenizer, args=training, **data_module)
+
+
+def make_model(folder: Path, tokenizer: Any) -> Any:
+    """A LlavaLlamaForCausalLM of random weights, always the same."""
     torch.manual_seed(1)
     config = LlavaConfig(
         vocab_size=len(tokenizer),
@@ -109,37 +138,7 @@ def make_trainer(
         mm_projector_type="mlp2x_gelu",
     )
     model.get_model().initialize_vision_modules(tower)
-    model.config.image_aspect_ratio = aspect
+    model.config.image_aspect_ratio = "pad"
     model.config.tokenizer_padding_side = tokenizer.padding_side
-    model.config.tokenizer_model_max_length = max_length
-    if lora:
-        from peft import LoraConfig, get_peft_model
-
-        adapter = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
-        model = get_peft_model(model, adapter)
-    data = DataArguments(
-        data_path=str(folder / "data.json"),
-        is_multimodal=True,
-        image_folder=str(folder),
-        image_aspect_ratio=aspect,
-    )
-    data.image_processor = model.get_vision_tower().image_processor
-    data.mm_use_im_start_end = False
-    training = TrainingArguments(
-        **{
-            "output_dir": str(folder / "output"),
-            "per_device_train_batch_size": 4,
-            "num_train_epochs": 1,
-            "learning_rate": 1e-2,
-            "optim": "adamw_torch",
-            "logging_steps": 1,
-            "save_strategy": "no",
-            "report_to": [],
-            "disable_tqdm": True,
-            "use_cpu": True,
-            "group_by_modality_length": False,
-            **arguments,
-        }
-    )
-    data_module = make_supervised_data_module(tokenizer=tokenizer, data_args=data)
-    return LLaVATrainer(model=model, tokenizer=tokenizer, args=training, **data_module)
+    model.config.tokenizer_model_max_length = tokenizer.model_max_length
+    return model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -26,7 +27,6 @@ class TaskCollator:
         collator: what makes a batch of a list of items.
         tasks: which tasks there are.
         column: where an item has its task.
-        count_valid: say in the batch how many of its labels, shifted, are not ignored, as an int.
 
     Errors, when a batch is made: ArgumentError for an item without a task, and for one that the
     weights do not have.
@@ -37,27 +37,35 @@ class TaskCollator:
         collator: Callable[[list[Item]], Any],
         tasks: TaskTable,
         column: str = "task",
-        *,
-        count_valid: bool = False,
     ) -> None:
         self.collator = collator
-        self._count_valid = count_valid
+        self._counts_valid = False
         self._tasks = tasks
         self._column = column
 
     def __call__(self, items: Sequence[Item]) -> dict[str, Any]:
-        """The batch of these items."""
-        task_ids = torch.tensor(
-            [self._tasks.id_of(self._task_of(item), f"column {self._column!r}") for item in items],
-            dtype=torch.int64,
-        )
+        """The batch of these items; as it is where there are neither tasks nor labels."""
         lengths = [_length(item) for item in items]
         others = [{k: v for k, v in item.items() if k != self._column} for item in items]
         batch: dict[str, Any] = self.collator(others)
+        if "labels" not in batch and not any(self._column in item for item in items):
+            return batch
+        where = f"column {self._column!r}"
+        ids = [self._tasks.id_of(self._task_of(item), where) for item in items]
+        task_ids = torch.tensor(ids, dtype=torch.int64)
         batch["task_ids"] = _laid_out(task_ids, lengths, batch.get("labels"))
-        if self._count_valid and "labels" in batch:
+        if self._counts_valid and "labels" in batch:
             batch[VALID_ROWS] = int((batch["labels"][:, 1:] != -100).sum())
         return batch
+
+    def counting(self) -> TaskCollator:
+        """The same, whose batches also say how many of their labels, shifted, are not ignored.
+
+        As an int, for the linear form on a GPU, which must know it on the host.
+        """
+        other = copy.copy(self)
+        other._counts_valid = True
+        return other
 
     def __getattr__(self, name: str) -> Any:
         # While it is unpickled, in a worker of a DataLoader, there is no collator yet.

@@ -37,7 +37,7 @@ class LinearHead:
         if not hasattr(model, "loss_function"):
             raise UnsupportedError(
                 f"linear=True: {type(model).__name__} has no loss_function, by which its forward "
-                "would give its labels away; expected linear=False, or a model of transformers 4.46"
+                "would give its labels away; expected linear=False, or a model of transformers 4.48"
                 " or newer"
             )
         self._is_reached = False

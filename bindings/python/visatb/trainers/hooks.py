@@ -124,6 +124,21 @@ def _each_once(trainer: Any, inputs: dict[str, Any]) -> dict[str, Any]:
     for key in ("labels", "shift_labels"):
         if key in inputs:
             labels = inputs[key].clone()
-            labels[max(0, state.remainder - trainer.args.process_index * len(labels)) :] = -100
+            starts = _starts_in_one_row(inputs, labels)
+            samples = len(labels) if starts is None else len(starts)
+            real = max(0, state.remainder - trainer.args.process_index * samples)
+            if starts is None:
+                labels[real:] = -100
+            elif real < samples:
+                labels[:, starts[real] :] = -100
             inputs[key] = labels
     return inputs
+
+
+def _starts_in_one_row(inputs: dict[str, Any], labels: Tensor) -> list[int] | None:
+    """Where each sample begins, if they lie one behind the other in one row."""
+    positions = inputs.get("text_position_ids", inputs.get("position_ids"))
+    if len(labels) != 1 or positions is None:
+        return None
+    starts: list[int] = (positions[0] == 0).nonzero().squeeze(1).tolist()
+    return starts

@@ -1,4 +1,4 @@
-"""Hugging Face's Trainer, from transformers 4.46 on, and what is made from it (TRL's SFTTrainer).
+"""Hugging Face's Trainer, from transformers 4.52 on, and what is made from it (TRL's SFTTrainer).
 
     trainer = VITWTrainer(model, args, ..., task_weights="weights.json")
 
@@ -18,8 +18,7 @@ from .collator import TaskCollator
 from .head import LinearHead
 from .hooks import StepMixin, base_model
 from .refusals import (
-    refuse_each,
-    refuse_second_division,
+    another_loss,
     refuse_settings,
     refuse_unknown_tasks,
     refuse_weighted_sampling,
@@ -34,10 +33,20 @@ except ModuleNotFoundError as missing:
     if missing.name != "transformers":
         raise
     raise ImportError(
-        "VITWTrainer needs transformers, 4.46 or newer, and accelerate: "
-        "pip install 'transformers[torch]'"
+        "transformers is not installed; VITWTrainer needs 4.52 or newer, and accelerate: "
+        "pip install 'transformers[torch]>=4.52'"
     ) from missing
 
+_VERSION = tuple(int(part) for part in transformers.__version__.split(".")[:2])
+# Before, the last window of an epoch had as many batches as samples were left, and a step reached
+# into the next epoch.
+if _VERSION < (4, 52):
+    raise ImportError(
+        f"transformers is {transformers.__version__}; VITWTrainer needs 4.52 or newer, which takes "
+        "the batches of a step together: pip install 'transformers[torch]>=4.52'"
+    )
+
+from transformers.loss.loss_utils import LOSS_MAPPING, ForCausalLMLoss  # noqa: E402
 
 _WHERE_TASKS_ARE = (
     "task_column= says which. If it was there before, its preparation dropped it, as packing=True "
@@ -82,36 +91,39 @@ class VITWTrainerMixin(StepMixin):
     ) -> None:
         table = TaskTable(task_weights, tasks)
         self._task_column = task_column
-        # TRL's own trainer sets it to something that is no function, so the argument counts.
-        given = kwargs.get("compute_loss_func") is not None
-        refuse_each([(given, "compute_loss_func is given")])
+        # As an argument, for TRL's trainer has a string for a function there.
+        if kwargs.get("compute_loss_func") is not None:
+            raise another_loss("compute_loss_func is given")
         self._allow_weighted_sampling = allow_weighted_sampling
         super().__init__(*args, **kwargs)
         mine: Any = self
         base = base_model(mine)
         loss_type = getattr(mine.args, "loss_type", "nll")
-        another = loss_type not in ("nll", "chunked_nll", None)
-        refuse_each([(another, f"loss_type = {loss_type!r}")])
+        if loss_type not in ("nll", "chunked_nll", None):
+            raise another_loss(f"loss_type = {loss_type!r}")
         refuse_settings(mine, base)
-        refuse_second_division(mine, transformers.__version__)
+        _refuse_model(base, linear=linear)
+        if getattr(mine.args, "predict_with_generate", False):
+            raise ArgumentError(
+                "predict_with_generate=True; expected False, for an evaluation would hand the task "
+                "ids to generate()"
+            )
         # What older versions ask before they divide by the accumulation steps.
         mine.model_accepts_loss_kwargs = True
-        mine.data_collator = TaskCollator(
-            mine.data_collator, table, task_column, count_valid=linear
-        )
+        mine.data_collator = TaskCollator(mine.data_collator, table, task_column)
         for dataset in _all_of(mine.train_dataset, mine.eval_dataset):
             refuse_unknown_tasks(dataset, table, task_column, _WHERE_TASKS_ARE)
         # Label smoothing is the Trainer's own setting.
         smoothing = float(mine.args.label_smoothing_factor)
         self._train_with(table, _given, scope=scope, label_smoothing=smoothing, z_loss=z_loss)
         self._inplace = inplace
-        self._linear_head = None
+        self._linear_loss = None
         if linear:
             refuse_zero3(mine.accelerator)
-            linear_loss = VITWLinearLoss(
+            self._linear_loss = VITWLinearLoss(
                 table.weights, shift=True, return_stats=True, **self._options
             )
-            self._linear_head = LinearHead(base, linear_loss)
+            self._head_of, self._head = mine.model, LinearHead(base, self._linear_loss)
         self._needs_logits = True
 
     # --- the task column ------------------------------------------------------------------------
@@ -124,10 +136,19 @@ class VITWTrainerMixin(StepMixin):
 
     def get_train_dataloader(self) -> Any:
         """The Trainer's, refused where it draws by weight."""
-        loader = super().get_train_dataloader()  # type: ignore[misc]
+        mine: Any = self
+        plain = mine.data_collator
+        # The loaders of evaluations deal batches out among processes, which numbers do not survive.
+        if self._linear_loss is not None:
+            mine.data_collator = plain.counting()
+        try:
+            loader = super().get_train_dataloader()  # type: ignore[misc]
+        finally:
+            mine.data_collator = plain
         if not self._allow_weighted_sampling:
             refuse_weighted_sampling(loader)
-        if self._linear_head is not None and type(loader).__name__ == "DataLoaderDispatcher":
+        dealt = type(loader).__name__ == "DataLoaderDispatcher" and mine.args.world_size > 1
+        if self._linear_loss is not None and dealt:
             raise UnsupportedError(
                 "linear=True with batches that one process deals out to the others; expected "
                 'accelerator_config={"dispatch_batches": False}'
@@ -151,8 +172,9 @@ class VITWTrainerMixin(StepMixin):
         given = _given(inputs)
         task_ids = inputs.pop("task_ids")
         needs_logits = "shift_labels" in inputs or (return_outputs and self._needs_logits)
-        if self._linear_head is not None and not needs_logits:
-            loss, stats, outputs = self._linear_head.loss_of(model, inputs, task_ids, step)
+        if self._linear_loss is not None and not needs_logits:
+            head = self._current_head(self._linear_loss)
+            loss, stats, outputs = head.loss_of(model, inputs, task_ids, step)
             self._task_log.add(stats)
         else:
             for key in ("labels", "shift_labels"):
@@ -162,6 +184,13 @@ class VITWTrainerMixin(StepMixin):
             inplace = self._inplace and not return_outputs
             loss = self._loss_of_logits(logits, given, step, inplace=inplace)
         return (loss, outputs) if return_outputs else loss
+
+    def _current_head(self, criterion: VITWLinearLoss) -> LinearHead:
+        """The head of the model that is trained, which `model_init` makes anew."""
+        mine: Any = self
+        if self._head_of is not mine.model:
+            self._head_of, self._head = mine.model, LinearHead(base_model(mine), criterion)
+        return self._head
 
     def prediction_step(
         self, model: Any, inputs: dict[str, Any], prediction_loss_only: bool, *args: Any, **kw: Any
@@ -190,6 +219,24 @@ def _given(inputs: dict[str, Any]) -> Given:
                 "the trainer is made, not later"
             )
     return Given(labels, inputs["task_ids"], not shifted)
+
+
+def _refuse_model(base: Any, *, linear: bool) -> None:
+    """Raises for a model that does not predict the next token of what it is given."""
+    name = type(base).__name__
+    loss: Any = LOSS_MAPPING.get(str(getattr(base, "loss_type", None)))
+    if loss not in (None, ForCausalLMLoss):
+        raise ArgumentError(
+            f"{name} is trained by {getattr(loss, '__name__', loss)}; expected a causal language "
+            "model, of which each token predicts the next"
+        )
+    # It looks at its labels for whether it is trained, and lets tokens see what comes after them.
+    sees_ahead = getattr(base.config, "model_type", None) == "paligemma" and _VERSION < (5, 0)
+    if sees_ahead and not linear:
+        raise UnsupportedError(
+            f"{name} of transformers {transformers.__version__}, whose answers see their own "
+            "future where it is not given its labels; expected linear=True, or transformers 5"
+        )
 
 
 def _all_of(*datasets: Any) -> Iterable[Any]:

@@ -24,12 +24,14 @@ from ..torch.stats import Stats
 from .agreement import Agreement
 from .collator import TaskCollator
 from .head import handing_on, plain_head
+from .hooks import base_model
 from .llava_replay import PREPARE, LabelReplay
 from .loader import StepLoader
 from .log import TaskLog
 from .refusals import (
     refuse_data_parallel,
     refuse_liger,
+    refuse_processes_apart,
     refuse_sharded_head,
     refuse_weighted_sampling,
 )
@@ -72,7 +74,7 @@ def install(
     without a task or with one that has no weight: all of them are looked at here.
     """
     table = TaskTable(task_weights, tasks)
-    model = _base_model(trainer.model)
+    model = base_model(trainer)
     _refuse_what_cannot_be(trainer, model)
     _check_samples(trainer.train_dataset, table, task_field)
     loss = _Loss(model, table, linear=linear, inplace=inplace, z_loss=z_loss, trainer=trainer)
@@ -274,11 +276,6 @@ class _Loss:
         return loss, stats
 
 
-def _base_model(model: Any) -> Any:
-    """The model inside of adapters."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
 def _refuse_what_cannot_be(trainer: Any, model: Any) -> None:
     if not hasattr(model, PREPARE):
         raise ArgumentError(
@@ -293,6 +290,7 @@ def _refuse_what_cannot_be(trainer: Any, model: Any) -> None:
             "way; expected the version that LLaVA names, older than that"
         )
     refuse_data_parallel(trainer.args)
+    refuse_processes_apart(trainer.accelerator)
     refuse_liger(model)
 
 
@@ -321,7 +319,7 @@ def _wrap_loader(trainer: Any, counter: StepCounter, *, allow_weighted_sampling:
         if not allow_weighted_sampling:
             refuse_weighted_sampling(loader)
         window = args.gradient_accumulation_steps
-        if len(loader) > window and len(loader) % window and args.num_train_epochs > 1:
+        if len(loader) % window and _epochs(args, len(loader)) > 1:
             raise UnsupportedError(
                 f"{len(loader)} micro-batches an epoch, {window} a step, and several epochs: this "
                 "trainer lets a step reach into the next epoch, which nobody can look ahead to; "
@@ -332,6 +330,14 @@ def _wrap_loader(trainer: Any, counter: StepCounter, *, allow_weighted_sampling:
         )
 
     trainer.get_train_dataloader = get_train_dataloader
+
+
+def _epochs(args: Any, micro_batches: int) -> float:
+    """How many the trainer will go through, by its own count."""
+    epochs: float = args.num_train_epochs
+    if args.max_steps > 0:
+        epochs = args.max_steps / max(micro_batches // args.gradient_accumulation_steps, 1)
+    return epochs
 
 
 def _wrap_skipping(trainer: Any) -> None:

@@ -31,6 +31,7 @@ def refuse_settings(trainer: Any, base: Any) -> None:
         )
     refuse_liger(base)
     refuse_each(_other_losses(base))
+    _refuse_virtual_tokens(trainer.model)
     parallelism = getattr(trainer.accelerator, "parallelism_config", None)
     for kind in ("tp", "cp", "sp"):
         if getattr(parallelism, f"{kind}_enabled", False):
@@ -60,7 +61,12 @@ def refuse_each(other_losses: Iterable[tuple[bool, str]]) -> None:
     """Raises ArgumentError for the first of (whether it is wanted, what it is)."""
     for wanted, what in other_losses:
         if wanted:
-            raise ArgumentError(f"{what}; expected none, for VITW is the loss here")
+            raise another_loss(what)
+
+
+def another_loss(what: str) -> ArgumentError:
+    """The error for a loss beside VITW."""
+    return ArgumentError(f"{what}; expected none, for VITW is the loss here")
 
 
 def refuse_unknown_tasks(dataset: Any, tasks: TaskTable, column: str, remedy: str) -> None:
@@ -73,8 +79,17 @@ def refuse_unknown_tasks(dataset: Any, tasks: TaskTable, column: str, remedy: st
             f"a dataset has no column {column!r} (it has: {', '.join(columns)}); expected one that "
             f"names each item's task, or has its id: {remedy}"
         )
+    numbered = getattr((getattr(dataset, "features", None) or {}).get(column), "names", None)
+    if numbered is not None and tasks.names is not None and list(numbered) != tasks.names:
+        raise ArgumentError(
+            f"column {column!r} of a dataset is a ClassLabel, whose numbers are those of "
+            f"{', '.join(numbered)}; expected the order of the task weights, "
+            f"{', '.join(tasks.names)}: tasks={list(numbered)!r} takes the dataset's"
+        )
     if hasattr(dataset, "unique"):
-        tasks.check(dataset.unique(column), f"column {column!r} of a dataset")
+        # Of that column alone: datasets would write a dataset with chosen rows anew, and whole.
+        found = dataset.select_columns([column]).unique(column)
+        tasks.check(found, f"column {column!r} of a dataset")
 
 
 def refuse_data_parallel(args: Any) -> None:
@@ -127,23 +142,6 @@ def refuse_zero3(accelerator: Any) -> None:
         raise _in_pieces("DeepSpeed's ZeRO-3")
 
 
-def refuse_second_division(trainer: Any, version: str) -> None:
-    """Raises UnsupportedError where DeepSpeed divides what is divided by the step's D already.
-
-    Args:
-        trainer: of transformers.
-        version: of transformers.
-    """
-    steps = trainer.args.gradient_accumulation_steps
-    release = tuple(int(part) for part in version.split(".")[:2])
-    if getattr(trainer, "is_deepspeed_enabled", False) and steps > 1 and release < (4, 49):
-        raise UnsupportedError(
-            f"transformers {version}, which lets DeepSpeed divide the loss by "
-            f"gradient_accumulation_steps = {steps} once more; expected transformers 4.49 or "
-            "newer, or gradient_accumulation_steps = 1"
-        )
-
-
 def _in_pieces(owner: str) -> UnsupportedError:
     return UnsupportedError(
         f"linear=True with a head that {owner} keeps in pieces; expected linear=False, whose loss "
@@ -159,6 +157,17 @@ def _weighted(what: str) -> ArgumentError:
     )
 
 
+def _refuse_virtual_tokens(model: Any) -> None:
+    """Raises for an adapter of peft that puts tokens before those that have labels."""
+    for adapter in getattr(model, "peft_config", {}).values():
+        if getattr(adapter, "is_prompt_learning", False):
+            raise UnsupportedError(
+                f"{type(adapter).__name__}, which puts tokens of its own before each sequence, so "
+                "that logits and labels are not of the same length; expected an adapter that adds "
+                "none, such as LoRA"
+            )
+
+
 def _other_losses(base: Any) -> Iterator[tuple[bool, str]]:
     config: Any = getattr(base, "config", None)
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
@@ -171,7 +180,10 @@ def _other_losses(base: Any) -> Iterator[tuple[bool, str]]:
 def _samplers_of(loader: Any) -> Iterator[Any]:
     """The samplers inside of one another: accelerate wraps them."""
     for _ in range(8):
-        following = getattr(loader, "batch_sampler", None) or getattr(loader, "sampler", None)
+        # Not by their truth: the sampler of an IterableDataset has no length.
+        following = getattr(loader, "batch_sampler", None)
+        if following is None:
+            following = getattr(loader, "sampler", None)
         if following is None:
             return
         yield following

@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from .._errors import ArgumentError
+from ..torch import gpu
 from ..torch.denominator import weigh
 from ..torch.module import VITWLinearLoss, VITWLoss
 from ..torch.places import Given
@@ -168,6 +169,7 @@ class StepCounter:
 def _sum_over_ranks(counts: Tensor, group: Any) -> Tensor:
     # NCCL knows no memory but a GPU's.
     if counts.device.type == "cpu" and dist.get_backend(group) == "nccl":
-        counts = counts.to(torch.device("cuda", torch.cuda.current_device()))
+        device = torch.device("cuda", torch.cuda.current_device())
+        counts = gpu.without_waiting("the counts of a step", counts, device)
     dist.all_reduce(counts, group=group)
     return counts

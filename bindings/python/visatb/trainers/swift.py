@@ -34,7 +34,7 @@ except ModuleNotFoundError as missing:
 WEIGHTS = "VISATB_WEIGHTS"
 
 
-class VITWLoss(BaseLoss):  # type: ignore[misc]
+class SwiftLoss(BaseLoss):  # type: ignore[misc]
     """The loss of `--loss_type vitw`, for `swift sft` and `swift pt`.
 
     The weights are those of the file that the environment variable VISATB_WEIGHTS names, or
@@ -99,4 +99,4 @@ def _refuse_what_cannot_be(args: Any, trainer: Any) -> None:
         )
 
 
-loss_map["vitw"] = VITWLoss
+loss_map["vitw"] = SwiftLoss
