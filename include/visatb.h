@@ -536,13 +536,13 @@ VISATB_API visatb_status visatb_vitw_denominator(const visatb_vitw_loss_args *ar
  * a capture, for NCCL connects the ranks at their first call. Whoever uses comm from another thread, or has
  * work of it in other streams, keeps NCCL's rules.
  *
- * NCCL (2.9 or newer) is opened at the first call with a communicator, and must be the library that made it:
- * the one that VISATB_NCCL names (a path), or else the libnccl.so.2 that the process has loaded already, or
- * else what VISATB_NCCL_OFFER names, if that can be used, or else the system's. A program that was linked
- * with a static NCCL cannot use this function.
+ * NCCL (2.9 or newer) is looked for at the first call with a communicator, and must be the library that made
+ * it, for another one can do nothing with it: the one that VISATB_NCCL names (a path), or else the
+ * libnccl.so.2 that the process has loaded, and no other. A program that was linked with a static NCCL cannot
+ * use this function.
  *
- * Errors: ARGUMENT, UNSUPPORTED (no NCCL: the message says what was tried; a build without CUDA or NCCL),
- * DEVICE (what NCCL says). */
+ * Errors: ARGUMENT, UNSUPPORTED (no such NCCL is loaded, or one too old: the message says which; a build
+ * without CUDA or NCCL), DEVICE (what NCCL says). */
 VISATB_API visatb_status visatb_sum_over_ranks(double *values, int64_t values_count, int64_t *tokens,
                                                int64_t tokens_count, void *comm, void *stream);
 
