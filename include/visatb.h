@@ -542,7 +542,8 @@ VISATB_API visatb_status visatb_vitw_denominator(const visatb_vitw_loss_args *ar
  * use this function.
  *
  * Errors: ARGUMENT, UNSUPPORTED (no such NCCL is loaded, or one too old: the message says which; a build
- * without CUDA or NCCL), DEVICE (what NCCL says). */
+ * without CUDA or NCCL), DEVICE (what NCCL says). After DEVICE neither array is of use: values are summed
+ * before tokens, so their sum may be under way or done already, and to call again would sum them twice. */
 VISATB_API visatb_status visatb_sum_over_ranks(double *values, int64_t values_count, int64_t *tokens,
                                                int64_t tokens_count, void *comm, void *stream);
 
