@@ -702,7 +702,8 @@ VISATB_API visatb_status visatb_vitw_linear_loss(const visatb_vitw_linear_loss_a
  *
  * Every slice is called with the same labels, task ids, task weights and options, and then has the same loss
  * and the same statistics by row and by task, bit for bit (where the C library's exp and log are the same).
- * So a process that finds an argument wrong is not alone with that.
+ * What is wrong with these, all of them find. What a process has for itself (its logits, its slice, pointers,
+ * its machine) it may be alone with, and must tell the others by other means, or they wait for it.
  * ------------------------------------------------------------------------------------------------------ */
 
 /* Doubles that a slice tells of a row. */
@@ -729,9 +730,9 @@ VISATB_API visatb_status visatb_vitw_slice_statistics(const visatb_vitw_loss_arg
                                                       const visatb_vocab_slice *slice, double *statistics);
 
 /* The loss of visatb_vitw_loss, from the slice of the logits and what all slices told.
- *   args        as for visatb_vitw_loss: vocab is the whole vocabulary, labels are in [0, vocab), and so is
- *               e / vocab of label_smoothing. But logits and gradient are [rows, width], and a stride of 0
- *               stands for width
+ *   args        as for visatb_vitw_loss. vocab is the whole vocabulary: labels are numbers of its words, and
+ *               label_smoothing is shared out to all of them, e / vocab each. But logits and gradient are
+ *               [rows, width], and a stride of 0 stands for width
  *   slice       the words that they are of
  *   slices      how many slices there are, this one included, >= 1
  *   statistics  [slices, rows, VISATB_SLICE_STATISTICS]: what visatb_vitw_slice_statistics found, slice by
