@@ -29,7 +29,7 @@
  * - Every function may be called from several threads at once. A handle may be read by several threads, but
  *   must not be destroyed while another uses it. There is no global state but the thread-local
  *   error and what is looked up once: the CPU, the environment, OpenBLAS and cuBLAS (section 5), NCCL
- * (section 4).
+ *   (section 4).
  * - Structs that carry arguments begin with `size`. Start from their initialiser macro (C99, or C++20 with
  *   -Wno-missing-field-initializers), so that code compiled against this version keeps working with a later
  *   library, which adds fields at the end.
