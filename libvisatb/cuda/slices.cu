@@ -75,12 +75,14 @@ DEVICE bool merge(const cuda_slice &slice, float label_logit, row_facts *facts, 
     return false;
 }
 
-/* By the first thread, before the others may write where the label's logit is. */
+/* By the first thread, before the others may write where the label's logit is. That is read for a gradient
+ * alone, of which it is the slope under a cap: without one the logits may be gone. */
 template <typename Element>
 DEVICE void prepare_row(const cuda_slice &slice, const granule_row<Element> &logits, int32_t label,
                         row_facts facts, block_state *state) {
     loss_softmax softmax = {};
-    const bool good = merge(slice, logit_of_label(logits, label), &facts, &softmax);
+    const float label_logit = slice.loss.gradient != NULL ? logit_of_label(logits, label) : -INFINITY;
+    const bool good = merge(slice, label_logit, &facts, &softmax);
     state->gradient = gradient_of(slice.loss, facts, softmax, good);
     if (facts.code == VISATB_REPORT_OK)
         write_outcome(slice.loss, facts, softmax, good);

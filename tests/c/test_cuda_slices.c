@@ -166,6 +166,28 @@ static void order_of_threads_changes_nothing(void **state) {
     problem_destroy(&p);
 }
 
+/* ---- what a call does not need ---- */
+
+/* ASan sees who reads them all the same. */
+static void loss_without_gradient_needs_no_logits_any_more(void **state) {
+    (void)state;
+    call c;
+    double told[SLICES * TOLD];
+    make_for_gpu(&c);
+    run_in_slices(&c);
+    const double loss = c.loss;
+    tell_all(&c, told);
+    void *const gone = device_alloc(sizeof c.logits);
+    device_free(gone);
+    for (int slice = 0; slice < SLICES; ++slice) {
+        visatb_vitw_loss_args args = of_slice(&c, slice);
+        args.logits = (const float *)gone + slices[slice].first;
+        args.gradient = NULL;
+        expect_ok(visatb_vitw_slice_loss(&args, &slices[slice], SLICES, told));
+        assert_memory_equal(&c.loss, &loss, sizeof loss);
+    }
+}
+
 /* ---- what the host refuses ---- */
 
 static void refuse(const call *c, const double *told, visatb_status status, const char *message) {
@@ -240,6 +262,7 @@ int main(void) {
         cmocka_unit_test_teardown(label_in_no_slice_is_a_bad_label, forget),
         cmocka_unit_test_teardown(bad_denominator_spoils_every_row_with_a_weight, forget),
         cmocka_unit_test_teardown(order_of_threads_changes_nothing, forget),
+        cmocka_unit_test_teardown(loss_without_gradient_needs_no_logits_any_more, forget),
         cmocka_unit_test_teardown(slice_is_not_read_by_a_cluster, forget),
         cmocka_unit_test_teardown(workspace_is_that_of_the_plan, forget),
         cmocka_unit_test_teardown(statistics_are_in_memory_that_the_gpu_reaches, forget),
