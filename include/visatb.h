@@ -707,7 +707,7 @@ VISATB_API visatb_status visatb_vitw_linear_loss(const visatb_vitw_linear_loss_a
  * ------------------------------------------------------------------------------------------------------ */
 
 /* Doubles that a slice tells of a row. */
-#define VISATB_SLICE_STATISTICS 5
+#define VISATB_SLICE_STATISTICS 6
 
 /* The words of a slice. Start from VISATB_VOCAB_SLICE_INIT. The slices of a vocabulary may be of different
  * widths; each word is in one of them. */
@@ -750,10 +750,13 @@ VISATB_API visatb_status visatb_vitw_slice_statistics(const visatb_vitw_loss_arg
  * On a GPU both calls are like those of visatb_vitw_loss, into a stream and without waiting; statistics are
  * in memory that the GPU can reach. The workspace, which both take, is what visatb_vitw_loss_plan asks for so
  * many rows. There is one path, VISATB_CUDA_TWO_READ. What is wrong in the GPU's memory is reported by the
- * second call; a label that is not in one slice as VISATB_REPORT_LABEL.
+ * second call, with VISATB_REPORT_LABEL also statistics that are not those of the whole vocabulary.
  *
- * Errors: as visatb_vitw_loss; ARGUMENT also for a slice that is not in the vocabulary, and on the CPU for a
- * label that is a word of no slice, or of several. */
+ * Those are found where the widths of the slices do not add up to vocab, or the label is a word of none of
+ * them or of several: on the CPU in all rows, on a GPU in the valid ones, each by itself.
+ *
+ * Errors: as visatb_vitw_loss; ARGUMENT also for a slice that is not in the vocabulary, and on the CPU for
+ * statistics that are not those of the whole. */
 VISATB_API visatb_status visatb_vitw_slice_loss(const visatb_vitw_loss_args *args,
                                                 const visatb_vocab_slice *slice, int64_t slices,
                                                 const double *statistics);

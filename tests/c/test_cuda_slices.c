@@ -102,16 +102,41 @@ static void label_in_no_slice_is_a_bad_label(void **state) {
         make_for_gpu(&c);
         c.labels[0] = 0;
         tell_all(&c, told);
-        /* The first slice has the label of row 0. */
+        /* The first slice has the label of row 0. Words, there are enough. */
         double *const first = told;
         double *const last = told + TOLD;
         memcpy(holders == 0 ? first : last, holders == 0 ? last : first, sizeof told / SLICES);
+        for (int row = 0; row < ROWS; ++row) {
+            first[(row + 1) * VISATB_SLICE_STATISTICS - 1] = 1;
+            last[(row + 1) * VISATB_SLICE_STATISTICS - 1] = 2;
+        }
         const visatb_vitw_loss_args args = of_slice(&c, 0);
         expect_ok(visatb_vitw_slice_loss(&args, &slices[0], SLICES, told));
         assert_report(&c, VISATB_REPORT_LABEL, 0);
         assert_true(isnan(c.loss));
         assert_true(isnan(c.gradient[0][0]));
     }
+}
+
+/* Where no label is missing that would show it. */
+static void statistics_of_some_slices_are_reported_as_a_bad_label(void **state) {
+    (void)state;
+    call c;
+    double told[SLICES * TOLD];
+    make_for_gpu(&c);
+    for (int row = 0; row < ROWS; ++row)
+        c.labels[row] = c.labels[row] == IGNORE ? IGNORE : 0;
+    c.labels[0] = IGNORE;
+    c.labels[1] = 0;
+    tell_all(&c, told);
+    const visatb_vitw_loss_args args = of_slice(&c, 0);
+    expect_ok(visatb_vitw_slice_loss(&args, &slices[0], 1, told));
+    assert_report(&c, VISATB_REPORT_LABEL, 1);
+    assert_true(isnan(c.loss));
+    assert_true(isnan(c.gradient[1][0]));
+    assert_true(c.gradient[0][0] == 0);
+    expect_ok(visatb_vitw_slice_loss(&args, &slices[0], SLICES, told));
+    assert_report(&c, VISATB_REPORT_OK, -1);
 }
 
 static void bad_denominator_spoils_every_row_with_a_weight(void **state) {
@@ -260,6 +285,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(bad_data_is_reported_and_spoils_its_row_alone, forget),
         cmocka_unit_test_teardown(label_in_no_slice_is_a_bad_label, forget),
+        cmocka_unit_test_teardown(statistics_of_some_slices_are_reported_as_a_bad_label, forget),
         cmocka_unit_test_teardown(bad_denominator_spoils_every_row_with_a_weight, forget),
         cmocka_unit_test_teardown(order_of_threads_changes_nothing, forget),
         cmocka_unit_test_teardown(loss_without_gradient_needs_no_logits_any_more, forget),

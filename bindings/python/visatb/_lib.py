@@ -133,7 +133,7 @@ ENUMS: dict[str, type[IntEnum]] = {
 }
 
 ALLOW_NEGATIVE_DENOMINATOR = 1
-SLICE_STATISTICS = 5
+SLICE_STATISTICS = 6
 
 # --- structs --------------------------------------------------------------------------------------
 

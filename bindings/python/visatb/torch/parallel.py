@@ -86,7 +86,7 @@ def vitw_vocab_parallel_loss(
     """`vitw_loss` where the ranks of a process group share the vocabulary (tensor parallelism).
 
     Every rank of the group calls this with the same labels, task ids, weights and options, and with
-    the logits of its own words for all rows. They exchange five fp64 numbers for each row, once;
+    the logits of its own words for all rows. They exchange six fp64 numbers for each row, once;
     the backward is each rank's own.
 
     Args:
