@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", minversion="2.1", reason="PyTorch 2.1 or newer is needed")
@@ -30,6 +31,7 @@ from visatb.torch import vitw_loss, vitw_vocab_parallel_loss  # noqa: E402
 
 TOGETHER = {"label_smoothing": 0.2, "softcap": 6.0, "z_loss": 1e-2}
 UNEQUAL = (1, 2, 30, 4)
+WITHOUT_ORDER = {1, 2, 30, 4}
 
 CASES = {
     "two ranks": Case((20, 17)),
@@ -37,6 +39,7 @@ CASES = {
     "four ranks": Case((10, 9, 9, 9)),
     "four unequal ranks": Case(UNEQUAL),
     "widths said": Case(UNEQUAL, says_widths=True),
+    "widths said in NumPy's integers": Case(tuple(np.array(UNEQUAL)), says_widths=True),
     "ranks without a target": Case((4, 11, 11, 11), change="labels among the first words"),
     "bf16": Case(UNEQUAL, torch.bfloat16),
     "fp16": Case(UNEQUAL, torch.float16),
@@ -96,6 +99,12 @@ def refused_by_ranks(rank: int, *_: Any) -> dict[str, str]:
         "rows": loss(odd, labels[:, : odd.shape[1]], task_ids[:, : odd.shape[1]], weights),
         "too few widths": loss(logits, labels, task_ids, weights, widths=[10, 27]),
         "width 0": loss(logits, labels, task_ids, weights, widths=[0, 3, 30, 4]),
+        "one width": loss(logits, labels, task_ids, weights, widths=10),
+        "widths without an order": loss(logits, labels, task_ids, weights, widths=WITHOUT_ORDER),
+        "widths that are no integers": loss(
+            logits, labels, task_ids, weights, widths=(1, 2.0, 30, 4)
+        ),
+        "a width that is True": loss(logits, labels, task_ids, weights, widths=(True, 2, 30, 4)),
         "an option": loss(logits, labels, task_ids, weights, label_smoothing=2.0),
     }
 
@@ -374,6 +383,7 @@ def test_a_grid_of_vocabulary_and_sequence_adds_up_to_the_whole(results: Results
 
 # --- bad arguments --------------------------------------------------------------------------------
 
+WIDTHS_EXPECTED = "expected a sequence of 4 integers of at least 1, one for each rank of the group"
 REFUSED = {
     "a label beyond all slices": (
         "labels[1, 4] = 37; expected ignore_index (-100) or a value in [0, 37)"
@@ -382,12 +392,12 @@ REFUSED = {
         "logits has 18 rows on rank 0 of the group and 15 on rank 2; expected the same rows on "
         "all, each with its own words"
     ),
-    "too few widths": (
-        "widths = [10, 27]; expected 4 integers of at least 1, one for each rank of the group"
-    ),
-    "width 0": (
-        "widths = [0, 3, 30, 4]; expected 4 integers of at least 1, one for each rank of the group"
-    ),
+    "too few widths": f"widths = [10, 27]; {WIDTHS_EXPECTED}",
+    "width 0": f"widths = [0, 3, 30, 4]; {WIDTHS_EXPECTED}",
+    "one width": f"widths = 10; {WIDTHS_EXPECTED}",
+    "widths without an order": f"widths = {WITHOUT_ORDER}; {WIDTHS_EXPECTED}",
+    "widths that are no integers": f"widths = (1, 2.0, 30, 4); {WIDTHS_EXPECTED}",
+    "a width that is True": f"widths = (True, 2, 30, 4); {WIDTHS_EXPECTED}",
     "an option": "label_smoothing = 2; expected a value in [0, 1]",
 }
 

@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from .._errors import ArgumentError
+from .arguments import is_integer
 
 
 class Slice(NamedTuple):
@@ -81,13 +82,14 @@ def _require_same_rows(rows: list[int]) -> None:
             )
 
 
-def _checked(widths: Sequence[int], rank: int, ranks: int, own: int) -> list[int]:
-    known = list(widths)
-    if len(known) != ranks or not all(type(each) is int and each >= 1 for each in known):
+def _checked(widths: object, rank: int, ranks: int, own: int) -> list[int]:
+    given = list(widths) if isinstance(widths, Sequence) else []
+    if len(given) != ranks or not all(is_integer(each) and 1 <= each < 2**63 for each in given):
         raise ArgumentError(
-            f"widths = {widths!r}; expected {ranks} integers of at least 1, one for each rank of "
-            "the group"
+            f"widths = {widths!r}; expected a sequence of {ranks} integers of at least 1, one for "
+            "each rank of the group"
         )
+    known = [int(each) for each in given]
     if known[rank] != own:
         raise ArgumentError(
             f"widths = {widths!r} with logits of {own} words on rank {rank} of the group; "
