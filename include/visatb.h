@@ -29,7 +29,7 @@
  * - Every function may be called from several threads at once. A handle may be read by several threads, but
  *   must not be destroyed while another uses it. There is no global state but the thread-local
  *   error and what is looked up once: the CPU, the environment, OpenBLAS and cuBLAS (section 5), NCCL
- * (section 4).
+ *   (section 4).
  * - Structs that carry arguments begin with `size`. Start from their initialiser macro (C99, or C++20 with
  *   -Wno-missing-field-initializers), so that code compiled against this version keeps working with a later
  *   library, which adds fields at the end.
@@ -536,13 +536,14 @@ VISATB_API visatb_status visatb_vitw_denominator(const visatb_vitw_loss_args *ar
  * a capture, for NCCL connects the ranks at their first call. Whoever uses comm from another thread, or has
  * work of it in other streams, keeps NCCL's rules.
  *
- * NCCL (2.9 or newer) is opened at the first call with a communicator, and must be the library that made it:
- * the one that VISATB_NCCL names (a path), or else the libnccl.so.2 that the process has loaded already, or
- * else what VISATB_NCCL_OFFER names, if that can be used, or else the system's. A program that was linked
- * with a static NCCL cannot use this function.
+ * NCCL (2.9 or newer) is looked for at the first call with a communicator, and must be the library that made
+ * it, for another one can do nothing with it: the one that VISATB_NCCL names (a path), or else the
+ * libnccl.so.2 that the process has loaded, and no other. A program that was linked with a static NCCL cannot
+ * use this function.
  *
- * Errors: ARGUMENT, UNSUPPORTED (no NCCL: the message says what was tried; a build without CUDA or NCCL),
- * DEVICE (what NCCL says). */
+ * Errors: ARGUMENT, UNSUPPORTED (no such NCCL is loaded, or one too old: the message says which; a build
+ * without CUDA or NCCL), DEVICE (what NCCL says). After DEVICE neither array is of use: values are summed
+ * before tokens, so their sum may be under way or done already, and to call again would sum them twice. */
 VISATB_API visatb_status visatb_sum_over_ranks(double *values, int64_t values_count, int64_t *tokens,
                                                int64_t tokens_count, void *comm, void *stream);
 
@@ -701,11 +702,12 @@ VISATB_API visatb_status visatb_vitw_linear_loss(const visatb_vitw_linear_loss_a
  *
  * Every slice is called with the same labels, task ids, task weights and options, and then has the same loss
  * and the same statistics by row and by task, bit for bit (where the C library's exp and log are the same).
- * So a process that finds an argument wrong is not alone with that.
+ * What is wrong with these, all of them find. What a process has for itself (its logits, its slice, pointers,
+ * its machine) it may be alone with, and must tell the others by other means, or they wait for it.
  * ------------------------------------------------------------------------------------------------------ */
 
 /* Doubles that a slice tells of a row. */
-#define VISATB_SLICE_STATISTICS 5
+#define VISATB_SLICE_STATISTICS 6
 
 /* The words of a slice. Start from VISATB_VOCAB_SLICE_INIT. The slices of a vocabulary may be of different
  * widths; each word is in one of them. */
@@ -728,9 +730,9 @@ VISATB_API visatb_status visatb_vitw_slice_statistics(const visatb_vitw_loss_arg
                                                       const visatb_vocab_slice *slice, double *statistics);
 
 /* The loss of visatb_vitw_loss, from the slice of the logits and what all slices told.
- *   args        as for visatb_vitw_loss: vocab is the whole vocabulary, labels are in [0, vocab), and so is
- *               e / vocab of label_smoothing. But logits and gradient are [rows, width], and a stride of 0
- *               stands for width
+ *   args        as for visatb_vitw_loss. vocab is the whole vocabulary: labels are numbers of its words, and
+ *               label_smoothing is shared out to all of them, e / vocab each. But logits and gradient are
+ *               [rows, width], and a stride of 0 stands for width
  *   slice       the words that they are of
  *   slices      how many slices there are, this one included, >= 1
  *   statistics  [slices, rows, VISATB_SLICE_STATISTICS]: what visatb_vitw_slice_statistics found, slice by
@@ -748,10 +750,13 @@ VISATB_API visatb_status visatb_vitw_slice_statistics(const visatb_vitw_loss_arg
  * On a GPU both calls are like those of visatb_vitw_loss, into a stream and without waiting; statistics are
  * in memory that the GPU can reach. The workspace, which both take, is what visatb_vitw_loss_plan asks for so
  * many rows. There is one path, VISATB_CUDA_TWO_READ. What is wrong in the GPU's memory is reported by the
- * second call; a label that is not in one slice as VISATB_REPORT_LABEL.
+ * second call, with VISATB_REPORT_LABEL also statistics that are not those of the whole vocabulary.
  *
- * Errors: as visatb_vitw_loss; ARGUMENT also for a slice that is not in the vocabulary, and on the CPU for a
- * label that is a word of no slice, or of several. */
+ * Those are found where the widths of the slices do not add up to vocab, or the label is a word of none of
+ * them or of several: on the CPU in all rows, on a GPU in the valid ones, each by itself.
+ *
+ * Errors: as visatb_vitw_loss; ARGUMENT also for a slice that is not in the vocabulary, and on the CPU for
+ * statistics that are not those of the whole. */
 VISATB_API visatb_status visatb_vitw_slice_loss(const visatb_vitw_loss_args *args,
                                                 const visatb_vocab_slice *slice, int64_t slices,
                                                 const double *statistics);

@@ -2,6 +2,7 @@
 
 #include "common/error.h"
 #include "cuda/check.h"
+#include "cuda/on_device.h"
 
 enum { ALIGNMENT = 16 };
 
@@ -89,27 +90,27 @@ visatb_status cuda_call_prepare(const char *function, const visatb_vitw_loss_arg
     return VISATB_OK;
 }
 
-static visatb_status on_current(const char *function, const visatb_vitw_loss_args *args, cuda_call_work *work,
-                                void *context) {
+/* The work of a call, and what it is given. */
+typedef struct call_on_device {
+    const char *function;
+    const visatb_vitw_loss_args *args;
+    cuda_call_work *work;
+    void *context;
+} call_on_device;
+
+static visatb_status run_on_current(void *context) {
+    const call_on_device *call = context;
     cuda_device device;
-    const visatb_status status = runtime_device(function, &device);
-    return status == VISATB_OK ? work(args, &device, context) : status;
+    const visatb_status status = runtime_device(call->function, &device);
+    return status == VISATB_OK ? call->work(call->args, &device, call->context) : status;
 }
 
 visatb_status cuda_call_on_device(const char *function, const visatb_vitw_loss_args *args,
                                   cuda_call_work *work, void *context) {
     int ordinal = 0;
-    int before = 0;
+    call_on_device call = {function, args, work, context};
     visatb_status status = cuda_check_choices(function, args);
     if (status == VISATB_OK)
         status = cuda_find_device(function, "loss", args->loss, &ordinal);
-    if (status == VISATB_OK)
-        status = runtime_use_device(function, ordinal, &before);
-    if (status != VISATB_OK)
-        return status;
-    status = on_current(function, args, work, context);
-    if (before == ordinal)
-        return status;
-    const visatb_status restored = runtime_use_device(function, before, &ordinal);
-    return status == VISATB_OK ? restored : status;
+    return status == VISATB_OK ? cuda_on_device(function, ordinal, run_on_current, &call) : status;
 }

@@ -8,8 +8,7 @@
 #include <sched.h>
 #include <stdio.h>
 
-/* --- what we need of it, as nccl.h of NCCL 2 has it ------------------------------------------------------
- */
+/* --- what we need of it, as nccl.h of NCCL 2 has it ---------------------------------------------------- */
 
 enum { STATUS_SUCCESS = 0, STATUS_IN_PROGRESS = 7 }; /* ncclResult_t */
 enum { SUM = 0 };                                    /* ncclRedOp_t */
@@ -63,11 +62,10 @@ static void search(void) {
     static opened_library library = {
         .name = "NCCL",
         .order = "VISATB_NCCL",
-        .offer = "VISATB_NCCL_OFFER",
         .usual = usual,
         .take = take,
     };
-    opened_library_search(&library);
+    opened_library_find_maker(&library, "comm");
     result = (nccl){.found = library.found, .refusal = library.refusal};
 }
 

@@ -27,8 +27,12 @@ struct opened_library {
 };
 
 /* The order, which is carried out or refused; else what the process has loaded, what is offered, what the
- * system has. To be called once. */
+ * system has. This or the next is to be called once. */
 void opened_library_search(opened_library *library);
+
+/* The one that has made something ("comm") for the caller, and so is loaded: the order, or what is loaded by
+ * the first of its usual names, and no other, which would take for its own what it has not made. */
+void opened_library_find_maker(opened_library *library, const char *made);
 
 typedef struct opened_function {
     const char *name;

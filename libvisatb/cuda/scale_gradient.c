@@ -1,4 +1,5 @@
 #include "cuda/check.h"
+#include "cuda/on_device.h"
 
 #include "common/error.h"
 #include "cpu/convert.h"
@@ -51,27 +52,33 @@ static visatb_status check_places(const cuda_scale *scale, int ordinal) {
     return status == VISATB_OK ? cuda_check_pointer(function, "expected", scale->expected, ordinal) : status;
 }
 
+typedef struct scale_call {
+    cuda_scale scale;
+    void *stream;
+} scale_call;
+
+static visatb_status run_on_current(void *context) {
+    const scale_call *call = context;
+    cuda_device device;
+    const visatb_status status = runtime_device(function, &device);
+    if (status != VISATB_OK)
+        return status;
+    return runtime_check(function, "a launch", cuda_launch_scale(&call->scale, &device, call->stream));
+}
+
 visatb_status visatb_scale_gradient(void *gradient, int64_t rows, int64_t width, int64_t stride,
                                     visatb_dtype dtype, const float *factor, const float *expected,
                                     void *stream) {
-    const cuda_scale scale = {gradient, rows, width, stride == 0 ? width : stride, dtype, factor, expected};
+    scale_call call = {
+        .scale = {gradient, rows, width, stride == 0 ? width : stride, dtype, factor, expected},
+        .stream = stream,
+    };
     int ordinal = 0;
-    int before = 0;
-    cuda_device device;
-    visatb_status status = check(&scale);
+    visatb_status status = check(&call.scale);
     if (status != VISATB_OK || rows == 0 || width == 0)
         return status;
     status = cuda_find_device(function, "gradient", gradient, &ordinal);
     if (status == VISATB_OK)
-        status = check_places(&scale, ordinal);
-    if (status == VISATB_OK)
-        status = runtime_use_device(function, ordinal, &before);
-    if (status != VISATB_OK)
-        return status;
-    status = runtime_device(function, &device);
-    if (status == VISATB_OK)
-        status = runtime_check(function, "a launch", cuda_launch_scale(&scale, &device, stream));
-    const visatb_status restored =
-        before == ordinal ? VISATB_OK : runtime_use_device(function, before, &ordinal);
-    return status == VISATB_OK ? restored : status;
+        status = check_places(&call.scale, ordinal);
+    return status == VISATB_OK ? cuda_on_device(function, ordinal, run_on_current, &call) : status;
 }

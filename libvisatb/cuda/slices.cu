@@ -14,30 +14,22 @@ template <typename Element> DEVICE float logit_of_label(const granule_row<Elemen
 
 /* --- what a slice tells --------------------------------------------------------------------------------- */
 
-DEVICE slice_statistics nothing_told() {
-    slice_statistics told;
-    told.largest = 0;
-    told.maximum = 0;
-    told.others = 0;
-    told.target_logit = 0;
-    told.sum = 0;
-    return told;
-}
-
-DEVICE slice_statistics told_of(const partial &all, float label_logit, bool has_label, double cap) {
+DEVICE slice_statistics told_of(const partial &all, float label_logit, bool has_label,
+                                const cuda_slice &slice) {
+    const double cap = slice.loss.softcap;
     loss_softmax softmax;
     if (finish_softmax(all, label_logit, cap, &softmax))
-        return slices_tell(&softmax, has_label);
+        return slices_tell(&softmax, has_label, slice.width);
     /* NaN is no -inf. */
     if (all.reference != -FLT_MAX || label_logit != -INFINITY)
-        return slices_tell_of_bad(has_label);
+        return slices_tell_of_bad(has_label, slice.width);
     /* A cap makes -inf a number; without, its exponentials are 0 by any reference. */
     softmax.largest = -INFINITY;
     softmax.maximum = capped(-INFINITY, cap);
     softmax.others = all.others;
     softmax.target_logit = softmax.maximum;
     softmax.sum = all.sum;
-    return slices_tell(&softmax, has_label);
+    return slices_tell(&softmax, has_label, slice.width);
 }
 
 template <typename Element, bool OPTIONS> KERNEL(PATH_MOST_THREADS, 2) tell_rows(const cuda_slice slice) {
@@ -46,7 +38,7 @@ template <typename Element, bool OPTIONS> KERNEL(PATH_MOST_THREADS, 2) tell_rows
     const row_facts facts = facts_of(loss.rows, cluster_index());
     if (!facts.valid || facts.code != VISATB_REPORT_OK) {
         if (thread_index() == 0)
-            slice.told[facts.row] = nothing_told();
+            slice.told[facts.row] = slices_tell_of_ignored(slice.width);
         return;
     }
     const softcap cap = softcap_of(loss.softcap);
@@ -58,29 +50,38 @@ template <typename Element, bool OPTIONS> KERNEL(PATH_MOST_THREADS, 2) tell_rows
     partial p = sum_of_thread<Element, OPTIONS>(words, share, label, cap, loss.label_smoothing > 0);
     p = sum_of_block<OPTIONS>(state, p, cap);
     if (thread_index() == 0)
-        slice.told[facts.row] = told_of(p, logit_of_label(logits, label), label >= 0, loss.softcap);
+        slice.told[facts.row] = told_of(p, logit_of_label(logits, label), label >= 0, slice);
 }
 
 /* --- what comes of all ---------------------------------------------------------------------------------- */
 
-/* The softmax of the whole row; false where it has none, or a label that is not in one slice. */
+/* Whether the slices that were told of make up the vocabulary, as far as a row knows. */
+DEVICE bool are_all_words(const cuda_slice &slice, const slice_statistics *of_row) {
+    const cuda_rows &rows = slice.loss.rows;
+    return slices_words(of_row, slice.slices, rows.rows) == (double)rows.vocab &&
+           slices_with_label(of_row, slice.slices, rows.rows) == 1;
+}
+
+/* The softmax of the whole row; false where it has none, or the slices are not the vocabulary. */
 DEVICE bool merge(const cuda_slice &slice, float label_logit, row_facts *facts, loss_softmax *softmax) {
     const slice_statistics *const of_row = slice.statistics + facts->row;
     const bool good = slices_merge(of_row, slice.slices, slice.loss.rows.rows, softmax);
     softmax->reference = softmax->largest;
     softmax->target_slope = slope_of((double)label_logit, slice.loss.softcap);
-    if (slices_with_label(of_row, slice.slices, slice.loss.rows.rows) == 1)
+    if (are_all_words(slice, of_row))
         return good;
     facts->code = VISATB_REPORT_LABEL;
     return false;
 }
 
-/* By the first thread, before the others may write where the label's logit is. */
+/* By the first thread, before the others may write where the label's logit is. That is read for a gradient
+ * alone, of which it is the slope under a cap: without one the logits may be gone. */
 template <typename Element>
 DEVICE void prepare_row(const cuda_slice &slice, const granule_row<Element> &logits, int32_t label,
                         row_facts facts, block_state *state) {
     loss_softmax softmax = {};
-    const bool good = merge(slice, logit_of_label(logits, label), &facts, &softmax);
+    const float label_logit = slice.loss.gradient != NULL ? logit_of_label(logits, label) : -INFINITY;
+    const bool good = merge(slice, label_logit, &facts, &softmax);
     state->gradient = gradient_of(slice.loss, facts, softmax, good);
     if (facts.code == VISATB_REPORT_OK)
         write_outcome(slice.loss, facts, softmax, good);

@@ -199,7 +199,10 @@ template <bool OPTIONS> DEVICE partial of_warp(partial p, const softcap &cap) {
  * +inf, or nothing but -inf. */
 DEVICE bool finish_softmax(const partial &all, float label_logit, double cap, loss_softmax *softmax) {
     const float largest = maximum(all.reference, label_logit);
-    const bool nothing = all.reference == -FLT_MAX && !(label_logit >= -FLT_MAX);
+    /* exp(z) of -inf is 0 by any reference, and that of -FLT_MAX, which masks are made of too, is 1 by this
+     * one; a cap makes them the same number. */
+    const bool none = all.reference == -FLT_MAX && (cap > 0 || all.others == 0);
+    const bool nothing = none && !(label_logit >= -FLT_MAX);
     const double reference = capped((double)all.reference, cap);
     softmax->target_logit = capped((double)label_logit, cap);
     softmax->maximum = capped((double)largest, cap);

@@ -8,6 +8,7 @@ set(VISATB_CUDA_HOST_SOURCES
   linear_check.c
   linear_layout.c
   logits_call.c
+  on_device.c
   opened_library.c
   paths.c
   scale_gradient.c

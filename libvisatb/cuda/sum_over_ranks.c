@@ -2,6 +2,7 @@
 #include "cuda/check.h"
 #include "cuda/cuda.h"
 #include "cuda/nccl.h"
+#include "cuda/on_device.h"
 
 #include "common/error.h"
 
@@ -31,7 +32,8 @@ static visatb_status check_device(const cuda_rank_sums *sums, int ordinal) {
                      sums->values_count > 0 ? "values" : "tokens", ordinal, of_comm);
 }
 
-static visatb_status run_on_current(const cuda_rank_sums *sums) {
+static visatb_status run_on_current(void *context) {
+    const cuda_rank_sums *sums = context;
     visatb_status status = VISATB_OK;
     if (sums->values_count > 0)
         status = nccl_sum(function, sums->comm, sums->values, sums->values_count, NCCL_FLOAT64, sums->stream);
@@ -42,18 +44,11 @@ static visatb_status run_on_current(const cuda_rank_sums *sums) {
 
 visatb_status cuda_sum_over_ranks(const cuda_rank_sums *sums) {
     int ordinal = 0;
-    int before = 0;
+    cuda_rank_sums own = *sums;
     if (!nccl_open()->found)
         return error_set(VISATB_ERROR_UNSUPPORTED, "%s: %s", function, nccl_open()->refusal);
     visatb_status status = check_memory(sums, &ordinal);
     if (status == VISATB_OK)
         status = check_device(sums, ordinal);
-    if (status == VISATB_OK)
-        status = runtime_use_device(function, ordinal, &before);
-    if (status != VISATB_OK)
-        return status;
-    status = run_on_current(sums);
-    const visatb_status restored =
-        before == ordinal ? VISATB_OK : runtime_use_device(function, before, &ordinal);
-    return status == VISATB_OK ? restored : status;
+    return status == VISATB_OK ? cuda_on_device(function, ordinal, run_on_current, &own) : status;
 }

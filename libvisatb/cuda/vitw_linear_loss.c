@@ -8,6 +8,7 @@
 #include "cuda/cublas.h"
 #include "cuda/cuda.h"
 #include "cuda/linear.h"
+#include "cuda/on_device.h"
 
 typedef struct linear_run {
     const char *function;
@@ -333,37 +334,29 @@ static linear_run run_of(const char *function, const cuda_linear_call *call) {
     };
 }
 
-static visatb_status run_on_current(const char *function, cuda_linear_call *call) {
-    visatb_status status = cuda_linear_plan_device(function, call);
+static const char of_loss[] = "visatb_vitw_linear_loss";
+
+static visatb_status run_on_current(void *context) {
+    cuda_linear_call *call = context;
+    visatb_status status = cuda_linear_plan_device(of_loss, call);
     if (status == VISATB_OK)
-        status = cuda_linear_check_contents(function, call);
+        status = cuda_linear_check_contents(of_loss, call);
     if (status != VISATB_OK)
         return status;
-    const linear_run run = run_of(function, call);
+    const linear_run run = run_of(of_loss, call);
     return run_all(&run);
 }
 
 visatb_status cuda_vitw_linear_loss(const visatb_vitw_linear_loss_args *args) {
-    static const char function[] = "visatb_vitw_linear_loss";
     cuda_linear_call call;
-    visatb_status status = cuda_linear_check_shape(function, args, &call);
+    const visatb_status status = cuda_linear_check_shape(of_loss, args, &call);
     if (status != VISATB_OK)
         return status;
     if (args->context == NULL)
         return error_set(VISATB_ERROR_ARGUMENT,
                          "%s: context = NULL; expected a context, which visatb_context_create makes",
-                         function);
-    const int ordinal = args->context->device.ordinal;
-    int before = ordinal;
-    status = runtime_use_device(function, ordinal, &before);
-    if (status != VISATB_OK)
-        return status;
-    status = run_on_current(function, &call);
-    if (before == ordinal)
-        return status;
-    int ours = ordinal;
-    const visatb_status restored = runtime_use_device(function, before, &ours);
-    return status == VISATB_OK ? restored : status;
+                         of_loss);
+    return cuda_on_device(of_loss, args->context->device.ordinal, run_on_current, &call);
 }
 
 visatb_status cuda_vitw_linear_loss_plan(const visatb_vitw_linear_loss_args *args, visatb_linear_plan *plan) {

@@ -93,11 +93,11 @@ void loss_measure_row(const loss_plan *plan, int64_t index, const void *logits, 
     const bool has_label = row.label != LOSS_NO_LABEL;
     loss_softmax softmax;
     if (!loss_row_is_valid(plan->args, index))
-        *statistics = (slice_statistics){.largest = 0};
+        *statistics = slices_tell_of_ignored(row.vocab);
     else if (plan->backend->softmax(&row, &softmax))
-        *statistics = slices_tell(&softmax, has_label);
+        *statistics = slices_tell(&softmax, has_label, row.vocab);
     else
-        *statistics = slices_tell_of_bad(has_label);
+        *statistics = slices_tell_of_bad(has_label, row.vocab);
 }
 
 void loss_run_row(const loss_plan *plan, int64_t index, const void *logits, void *gradient, float *scratch,

@@ -9,13 +9,14 @@
 #include <stdint.h>
 
 /* What a slice tells of a row: VISATB_SLICE_STATISTICS doubles of the caller's array, in which slice s has
- * that of a row `rows` places behind that of slice s - 1. All 0 where the row is ignored. */
+ * that of a row `rows` places behind that of slice s - 1. All 0 but the width where the row is ignored. */
 typedef struct slice_statistics {
     double largest;      /* as in loss_softmax; -inf: there is nothing else, NaN: NaN or +inf is among them */
     double maximum;      /* of the z, or the z of `largest` */
     double others;       /* the sum of exp(z - maximum) over all but the label */
     double target_logit; /* the label's z; NaN: another slice has the label */
     double sum;          /* of the z, if wanted */
+    double width;        /* of the slice, in words */
 } slice_statistics;
 
 /* Which words the logits of a call are of. */
@@ -26,28 +27,50 @@ typedef struct loss_words {
     int64_t slices;                     /* or nothing was told yet */
 } loss_words;
 
-FORMULA slice_statistics slices_tell(const loss_softmax *softmax, bool has_label) {
+FORMULA slice_statistics slices_tell(const loss_softmax *softmax, bool has_label, int64_t width) {
     slice_statistics told;
     told.largest = softmax->largest;
     told.maximum = softmax->maximum;
     told.others = softmax->others;
     told.target_logit = has_label ? softmax->target_logit : NAN;
     told.sum = softmax->sum;
+    told.width = (double)width;
     return told;
 }
 
 /* What is told of logits that have no softmax. */
-FORMULA slice_statistics slices_tell_of_bad(bool has_label) {
+FORMULA slice_statistics slices_tell_of_bad(bool has_label, int64_t width) {
     slice_statistics told;
     told.largest = NAN;
     told.maximum = 0;
     told.others = 0;
     told.target_logit = has_label ? 0 : NAN;
     told.sum = 0;
+    told.width = (double)width;
     return told;
 }
 
-/* In how many of the slices the label of a valid row is; `of_row` is what the first tells of it. */
+/* What is told of a row that has no label. */
+FORMULA slice_statistics slices_tell_of_ignored(int64_t width) {
+    slice_statistics told;
+    told.largest = 0;
+    told.maximum = 0;
+    told.others = 0;
+    told.target_logit = 0;
+    told.sum = 0;
+    told.width = (double)width;
+    return told;
+}
+
+/* How many words all slices have, of any row; `of_row` is what the first tells of it. */
+FORMULA double slices_words(const slice_statistics *of_row, int64_t slices, int64_t rows) {
+    double words = 0;
+    for (int64_t slice = 0; slice < slices; ++slice)
+        words += of_row[slice * rows].width;
+    return words;
+}
+
+/* In how many of the slices the label of a valid row is. */
 FORMULA int64_t slices_with_label(const slice_statistics *of_row, int64_t slices, int64_t rows) {
     int64_t count = 0;
     for (int64_t slice = 0; slice < slices; ++slice)

@@ -59,18 +59,31 @@ static visatb_status check_statistics(const char *function, int64_t rows, const 
 }
 
 /* Slices that are not the vocabulary would give a loss that looks like one. */
-static visatb_status check_labels_are_told(const char *function, const visatb_vitw_loss_args *args,
-                                           const loss_words *words) {
-    for (int64_t row = 0; row < args->rows; ++row) {
-        if (!loss_row_is_valid(args, row))
-            continue;
-        const int64_t found = slices_with_label(words->statistics + row, words->slices, args->rows);
-        if (found != 1)
-            return ARGUMENT_ERROR("labels[%" PRId64 "] = %" PRId64 " is a word of %" PRId64 " of the %" PRId64
-                                  " slices; expected 1, in statistics of slices that make up the vocabulary",
-                                  row, args->labels[row], found, words->slices);
-    }
+static visatb_status check_row_is_told(const char *function, const visatb_vitw_loss_args *args,
+                                       const loss_words *words, int64_t row) {
+    const slice_statistics *of_row = words->statistics + row;
+    const double told = slices_words(of_row, words->slices, args->rows);
+    if (told != (double)words->all)
+        return ARGUMENT_ERROR("statistics of %" PRId64 " slices tell of %.17g words in row %" PRId64
+                              "; expected vocab = %" PRId64
+                              ", in those of slices that make up the vocabulary",
+                              words->slices, told, row, words->all);
+    if (!loss_row_is_valid(args, row))
+        return VISATB_OK;
+    const int64_t found = slices_with_label(of_row, words->slices, args->rows);
+    if (found != 1)
+        return ARGUMENT_ERROR("labels[%" PRId64 "] = %" PRId64 " is a word of %" PRId64 " of the %" PRId64
+                              " slices; expected 1, in statistics of slices that make up the vocabulary",
+                              row, args->labels[row], found, words->slices);
     return VISATB_OK;
+}
+
+static visatb_status check_rows_are_told(const char *function, const visatb_vitw_loss_args *args,
+                                         const loss_words *words) {
+    visatb_status status = VISATB_OK;
+    for (int64_t row = 0; status == VISATB_OK && row < args->rows; ++row)
+        status = check_row_is_told(function, args, words, row);
+    return status;
 }
 
 visatb_status visatb_vitw_slice_statistics(const visatb_vitw_loss_args *args, const visatb_vocab_slice *slice,
@@ -109,7 +122,7 @@ visatb_status visatb_vitw_slice_loss(const visatb_vitw_loss_args *args, const vi
     words.slices = slices;
     if (checked.device == VISATB_DEVICE_CUDA)
         return cuda_vitw_slice_loss(&checked, &words);
-    status = check_labels_are_told(function, &checked, &words);
+    status = check_rows_are_told(function, &checked, &words);
     if (status != VISATB_OK)
         return status;
     loss_plan plan = loss_plan_of(&checked, backend);

@@ -89,16 +89,20 @@ visatb_test_on_fibres(test_denominator_on_gpu test_denominator.c)
 add_test(NAME test_denominator_on_gpu COMMAND test_denominator_on_gpu cuda)
 visatb_test_on_fibres(test_cuda_denominator test_cuda_denominator.c loss_call.c loss_reference.c)
 add_test(NAME test_cuda_denominator COMMAND test_cuda_denominator)
+# Under its own name in a folder of its own, where a loader that is told to look there finds it.
 add_library(fake_nccl MODULE fake_nccl.c)
+set_target_properties(fake_nccl PROPERTIES
+  PREFIX "" OUTPUT_NAME libnccl SUFFIX .so.2 LIBRARY_OUTPUT_DIRECTORY "${CMAKE_CURRENT_BINARY_DIR}/fake_nccl")
 target_link_libraries(fake_nccl PRIVATE visatb_options Threads::Threads)
 target_compile_definitions(fake_nccl PRIVATE _XOPEN_SOURCE=700)
 target_link_options(fake_nccl PRIVATE LINKER:-soname,libnccl.so.2)
-# Another one, to tell which is opened.
+# Another one, to tell which is taken.
 add_library(fake_nccl_other MODULE fake_nccl.c)
 target_link_libraries(fake_nccl_other PRIVATE visatb_options Threads::Threads)
 target_compile_definitions(fake_nccl_other PRIVATE _XOPEN_SOURCE=700 FAKE_VERSION=29906)
 visatb_test_on_fibres(test_nccl test_nccl.c ../fibres/in_child.c)
 add_test(NAME test_nccl COMMAND test_nccl "$<TARGET_FILE:fake_nccl>" "$<TARGET_FILE:fake_nccl_other>")
+set_property(TEST test_nccl PROPERTY ENVIRONMENT "LD_LIBRARY_PATH=$<TARGET_FILE_DIR:fake_nccl>")
 visatb_test_on_fibres(test_sum_over_ranks test_sum_over_ranks.c)
 add_test(NAME test_sum_over_ranks COMMAND test_sum_over_ranks)
 set_property(TEST test_sum_over_ranks PROPERTY ENVIRONMENT "VISATB_NCCL=$<TARGET_FILE:fake_nccl>")

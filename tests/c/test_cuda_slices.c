@@ -102,16 +102,41 @@ static void label_in_no_slice_is_a_bad_label(void **state) {
         make_for_gpu(&c);
         c.labels[0] = 0;
         tell_all(&c, told);
-        /* The first slice has the label of row 0. */
+        /* The first slice has the label of row 0. Words, there are enough. */
         double *const first = told;
         double *const last = told + TOLD;
         memcpy(holders == 0 ? first : last, holders == 0 ? last : first, sizeof told / SLICES);
+        for (int row = 0; row < ROWS; ++row) {
+            first[(row + 1) * VISATB_SLICE_STATISTICS - 1] = 1;
+            last[(row + 1) * VISATB_SLICE_STATISTICS - 1] = 2;
+        }
         const visatb_vitw_loss_args args = of_slice(&c, 0);
         expect_ok(visatb_vitw_slice_loss(&args, &slices[0], SLICES, told));
         assert_report(&c, VISATB_REPORT_LABEL, 0);
         assert_true(isnan(c.loss));
         assert_true(isnan(c.gradient[0][0]));
     }
+}
+
+/* Where no label is missing that would show it. */
+static void statistics_of_some_slices_are_reported_as_a_bad_label(void **state) {
+    (void)state;
+    call c;
+    double told[SLICES * TOLD];
+    make_for_gpu(&c);
+    for (int row = 0; row < ROWS; ++row)
+        c.labels[row] = c.labels[row] == IGNORE ? IGNORE : 0;
+    c.labels[0] = IGNORE;
+    c.labels[1] = 0;
+    tell_all(&c, told);
+    const visatb_vitw_loss_args args = of_slice(&c, 0);
+    expect_ok(visatb_vitw_slice_loss(&args, &slices[0], 1, told));
+    assert_report(&c, VISATB_REPORT_LABEL, 1);
+    assert_true(isnan(c.loss));
+    assert_true(isnan(c.gradient[1][0]));
+    assert_true(c.gradient[0][0] == 0);
+    expect_ok(visatb_vitw_slice_loss(&args, &slices[0], SLICES, told));
+    assert_report(&c, VISATB_REPORT_OK, -1);
 }
 
 static void bad_denominator_spoils_every_row_with_a_weight(void **state) {
@@ -164,6 +189,28 @@ static void order_of_threads_changes_nothing(void **state) {
     }
     free(first);
     problem_destroy(&p);
+}
+
+/* ---- what a call does not need ---- */
+
+/* ASan sees who reads them all the same. */
+static void loss_without_gradient_needs_no_logits_any_more(void **state) {
+    (void)state;
+    call c;
+    double told[SLICES * TOLD];
+    make_for_gpu(&c);
+    run_in_slices(&c);
+    const double loss = c.loss;
+    tell_all(&c, told);
+    void *const gone = device_alloc(sizeof c.logits);
+    device_free(gone);
+    for (int slice = 0; slice < SLICES; ++slice) {
+        visatb_vitw_loss_args args = of_slice(&c, slice);
+        args.logits = (const float *)gone + slices[slice].first;
+        args.gradient = NULL;
+        expect_ok(visatb_vitw_slice_loss(&args, &slices[slice], SLICES, told));
+        assert_memory_equal(&c.loss, &loss, sizeof loss);
+    }
 }
 
 /* ---- what the host refuses ---- */
@@ -238,8 +285,10 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(bad_data_is_reported_and_spoils_its_row_alone, forget),
         cmocka_unit_test_teardown(label_in_no_slice_is_a_bad_label, forget),
+        cmocka_unit_test_teardown(statistics_of_some_slices_are_reported_as_a_bad_label, forget),
         cmocka_unit_test_teardown(bad_denominator_spoils_every_row_with_a_weight, forget),
         cmocka_unit_test_teardown(order_of_threads_changes_nothing, forget),
+        cmocka_unit_test_teardown(loss_without_gradient_needs_no_logits_any_more, forget),
         cmocka_unit_test_teardown(slice_is_not_read_by_a_cluster, forget),
         cmocka_unit_test_teardown(workspace_is_that_of_the_plan, forget),
         cmocka_unit_test_teardown(statistics_are_in_memory_that_the_gpu_reaches, forget),

@@ -114,6 +114,11 @@ static double masked_by_the_lowest_number(const problem *p, int64_t row, int64_t
     return masked ? (double)-FLT_MAX : problem_random(-6, 6);
 }
 
+/* The label alone is less than what all others are masked with. */
+static double below_the_lowest_number(const problem *p, int64_t row, int64_t i) {
+    return p->labels[row] == i ? (double)-INFINITY : (double)-FLT_MAX;
+}
+
 static void climbing_and_falling_logits_keep_their_accuracy(void **state) {
     (void)state;
     check_logits(climbing);
@@ -128,6 +133,7 @@ static void masked_logits_count_for_nothing_and_get_an_exactly_zero_gradient(voi
     check_logits(masked_label);
     check_logits_in(VISATB_DTYPE_FLOAT32, masked_by_the_lowest_number);
     check_logits_in(VISATB_DTYPE_FLOAT64, masked_by_the_lowest_number);
+    check_logits_in(VISATB_DTYPE_FLOAT32, below_the_lowest_number);
 }
 
 /* ---- huge logits ---- */

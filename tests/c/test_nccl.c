@@ -1,6 +1,7 @@
-/* Which NCCL is opened: what the environment orders, what is loaded already, what is offered, what the system
- * has; and what is said where none will do. The arguments are the paths of fake_nccl, whose own name is
- * libnccl.so.2, and of another one. Each search is made in a process of its own, for it is made once. */
+/* Which NCCL is taken: what the environment orders, or what is loaded already, and no other; and what is said
+ * where that will not do. The arguments are the paths of fake_nccl, whose own name is libnccl.so.2 and whom
+ * the loader would find by it (LD_LIBRARY_PATH), and of another one without that name. Each search is made in
+ * a process of its own, for it is made once. */
 #include "expect.h"
 #include "fake_nccl.h"
 #include "in_child.h"
@@ -15,11 +16,11 @@ static const char *fake_path;
 static const char *other_path;
 
 typedef struct search {
-    const char *order; /* NULL: no such variable */
-    const char *offer;
-    bool is_loaded;      /* the fake, before the search */
-    const char *version; /* of the fake; NULL: its own */
-    const char *refusal; /* NULL: the fake is opened */
+    const char *order;   /* NULL: no such variable */
+    const char *loaded;  /* before the search; NULL: nothing */
+    const char *version; /* of all fakes; NULL: their own */
+    const char *refusal; /* NULL: one is taken, */
+    const char *taken;   /* and says that it is of this version; NULL: that of fake_nccl */
 } search;
 
 static const search *current;
@@ -35,27 +36,32 @@ static int complain(const char *what) {
     return 1;
 }
 
+static bool is_expected(const char *message) {
+    char expected[1024];
+    if (current->refusal != NULL)
+        (void)snprintf(expected, sizeof expected, "visatb_sum_over_ranks: %s", current->refusal);
+    else
+        (void)snprintf(expected, sizeof expected,
+                       "visatb_sum_over_ranks: NCCL %s: ncclCommCuDevice failed: invalid argument (run with "
+                       "NCCL_DEBUG=WARN for details) (4)",
+                       current->taken != NULL ? current->taken : "2.98.7");
+    return strcmp(message, expected) == 0;
+}
+
 /* With a communicator that is none: whoever refuses it was found. */
 static int find_nccl(int argument) {
     (void)argument;
     double value = 1;
     int64_t no_communicator[16] = {0};
     set("VISATB_NCCL", current->order);
-    set("VISATB_NCCL_OFFER", current->offer);
     set("FAKE_NCCL_VERSION", current->version);
-    if (current->is_loaded && dlopen(fake_path, RTLD_NOW | RTLD_LOCAL) == NULL)
+    if (current->loaded != NULL && dlopen(current->loaded, RTLD_NOW | RTLD_LOCAL) == NULL)
         return complain("it cannot be loaded");
     const visatb_status status = visatb_sum_over_ranks(&value, 1, NULL, 0, no_communicator, NULL);
     if (status != (current->refusal != NULL ? VISATB_ERROR_UNSUPPORTED : VISATB_ERROR_DEVICE))
         return complain("another status");
-    const char *expected = current->refusal != NULL
-                               ? current->refusal
-                               : "NCCL 2.98.7: ncclCommCuDevice failed: invalid argument (run with "
-                                 "NCCL_DEBUG=WARN for details) (4)";
-    static const char function[] = "visatb_sum_over_ranks: ";
-    if (strncmp(visatb_last_error(), function, strlen(function)) != 0 ||
-        strcmp(visatb_last_error() + strlen(function), expected) != 0)
-        return complain(expected);
+    if (!is_expected(visatb_last_error()))
+        return complain("another message");
     return value == 1 ? 0 : complain("the value was changed");
 }
 
@@ -73,15 +79,15 @@ static void make_search(search wanted) {
 static void order_is_carried_out(void **state) {
     (void)state;
     make_search((search){.order = fake_path});
-    make_search((search){.order = fake_path, .offer = other_path});
+    make_search((search){.order = other_path, .taken = "2.99.6"});
+    make_search((search){.order = other_path, .loaded = fake_path, .taken = "2.99.6"});
 }
 
 static void order_that_cannot_be_carried_out_is_refused(void **state) {
     (void)state;
     const char *missing = "the environment says VISATB_NCCL=" NOWHERE ": " NOWHERE CANNOT_OPEN OR_NO_VARIABLE;
     make_search((search){.order = NOWHERE, .refusal = missing});
-    make_search((search){.order = NOWHERE, .offer = fake_path, .refusal = missing});
-    make_search((search){.order = NOWHERE, .is_loaded = true, .refusal = missing});
+    make_search((search){.order = NOWHERE, .loaded = fake_path, .refusal = missing});
     make_search((search){
         .order = "libm.so.6",
         .refusal = "the environment says VISATB_NCCL=libm.so.6: it has no ncclGetVersion" OR_NO_VARIABLE,
@@ -102,31 +108,29 @@ static void what_is_old_is_refused(void **state) {
     make_search((search){.order = fake_path, .version = "19999", .refusal = message});
 }
 
-static void what_is_loaded_is_taken_before_what_is_offered(void **state) {
+static void what_is_loaded_is_taken(void **state) {
     (void)state;
-    make_search((search){.offer = NOWHERE, .is_loaded = true});
-    make_search((search){.order = "", .is_loaded = true});
-    make_search((search){.offer = other_path, .is_loaded = true});
+    make_search((search){.loaded = fake_path});
+    make_search((search){.loaded = fake_path, .order = ""});
 }
 
-static void offer_is_taken_or_passed_over(void **state) {
+/* Whoever made the communicator is loaded: one that the loader would find cannot be he. */
+static void what_is_not_loaded_is_not_opened(void **state) {
     (void)state;
-    make_search((search){.offer = fake_path});
-    if (dlopen("libnccl.so.2", RTLD_LAZY) != NULL)
-        skip(); /* the system has one */
-    const char *nowhere = "no NCCL found (VISATB_NCCL_OFFER=" NOWHERE CANNOT_OPEN ", libnccl.so.2" CANNOT_OPEN
-                          "); expected one that is installed, or its path in VISATB_NCCL";
-    make_search((search){.offer = NOWHERE, .refusal = nowhere});
+    const char *refusal = "the NCCL that made comm is not loaded as libnccl.so.2; expected it to be, or its "
+                          "path in VISATB_NCCL";
+    make_search((search){.refusal = refusal});
+    make_search((search){.order = "", .refusal = refusal});
+    make_search((search){.loaded = other_path, .refusal = refusal});
+}
+
+static void what_is_loaded_and_old_is_refused(void **state) {
+    (void)state;
     make_search((search){
-        .offer = "",
-        .refusal = "no NCCL found (libnccl.so.2" CANNOT_OPEN
-                   "); expected one that is installed, or its path in VISATB_NCCL",
-    });
-    make_search((search){
-        .offer = "libm.so.6",
-        .refusal =
-            "no NCCL found (VISATB_NCCL_OFFER=libm.so.6: it has no ncclGetVersion, libnccl.so.2" CANNOT_OPEN
-            "); expected one that is installed, or its path in VISATB_NCCL",
+        .loaded = fake_path,
+        .version = "2804",
+        .refusal = "the libnccl.so.2 that is loaded cannot be used: it is NCCL 2.8.4, older than 2.9; "
+                   "expected the NCCL that made comm, or its path in VISATB_NCCL",
     });
 }
 
@@ -157,8 +161,9 @@ int main(int argc, char **argv) {
         cmocka_unit_test(order_is_carried_out),
         cmocka_unit_test(order_that_cannot_be_carried_out_is_refused),
         cmocka_unit_test(what_is_old_is_refused),
-        cmocka_unit_test(what_is_loaded_is_taken_before_what_is_offered),
-        cmocka_unit_test(offer_is_taken_or_passed_over),
+        cmocka_unit_test(what_is_loaded_is_taken),
+        cmocka_unit_test(what_is_not_loaded_is_not_opened),
+        cmocka_unit_test(what_is_loaded_and_old_is_refused),
         cmocka_unit_test(without_a_communicator_nothing_is_searched),
         cmocka_unit_test(build_info_does_not_search),
     };
@@ -166,5 +171,5 @@ int main(int argc, char **argv) {
         return 2;
     fake_path = argv[1];
     other_path = argv[2];
-    return cmocka_run_group_tests_name("which NCCL is opened", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("which NCCL is taken", tests, NULL, NULL);
 }

@@ -4,6 +4,7 @@
 #include "in_slices.h"
 #include "loss_problem.h"
 
+#include <float.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -64,6 +65,40 @@ static void slice_may_be_all_masked(void **state) {
     }
 }
 
+/* ---- masks that are numbers ---- */
+
+/* What masks are made of where -inf is not: torch.finfo(float32).min. In the third row the label alone is
+ * less than that (a cap makes them the same), and in the fourth a slice has something else. */
+static double masked_with_numbers(const problem *p, int64_t row, int64_t i) {
+    if (row == 2 && i == p->labels[row] && p->args.softcap == 0)
+        return (double)-INFINITY;
+    return row == 3 && is_in_slice(i, 1) ? problem_random(-6, 6) : (double)-FLT_MAX;
+}
+
+static void check_masked_with_numbers(visatb_dtype dtype, double softcap) {
+    problem p;
+    problem_create(&p, dtype, ROWS, VOCAB);
+    p.weights[1] = 0.5F;
+    for (int64_t row = 0; row < ROWS; ++row)
+        p.labels[row] = row % 2 == 0 ? 1 : VOCAB - 2;
+    p.args.softcap = softcap;
+    problem_fill(&p, masked_with_numbers);
+    problem_solve(&p);
+    problem_check_on_every_path(&p);
+    assert_int_equal(p.report.code, VISATB_REPORT_OK);
+    problem_destroy(&p);
+}
+
+/* In bf16 and fp16 it is -inf. */
+static void slice_may_be_all_of_the_least_number(void **state) {
+    (void)state;
+    static const visatb_dtype dtypes[] = {VISATB_DTYPE_FLOAT32, VISATB_DTYPE_FLOAT64};
+    for (size_t i = 0; i < sizeof dtypes / sizeof *dtypes; ++i) {
+        check_masked_with_numbers(dtypes[i], 0);
+        check_masked_with_numbers(dtypes[i], 5);
+    }
+}
+
 /* ---- slices that are far from each other ---- */
 
 /* Each slice a thousand above the one before: exponentials of one are nothing beside those of another. */
@@ -91,6 +126,7 @@ static void slices_may_be_far_from_each_other(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(slice_may_be_all_masked),
+        cmocka_unit_test(slice_may_be_all_of_the_least_number),
         cmocka_unit_test(slices_may_be_far_from_each_other),
     };
     return cmocka_run_group_tests_name("edges of slices", tests, NULL, NULL);

@@ -198,17 +198,47 @@ static void statistics_are_required_where_there_are_rows(void **state) {
     refuse_loss_with(&c, SLICES, odd, message);
 }
 
+static double *told_of_slice(call *c, int slice) {
+    return c->told + (size_t)slice * ROWS * VISATB_SLICE_STATISTICS;
+}
+
 static void every_label_is_in_one_slice(void **state) {
     (void)state;
     call c;
     make(&c);
-    refuse_loss_with(&c, 1, c.told,
-                     "labels[2] = 5 is a word of 0 of the 1 slices; expected 1, in statistics of slices that "
+    memcpy(told_of_slice(&c, 1), told_of_slice(&c, 2), sizeof c.told / SLICES);
+    refuse_loss_with(&c, SLICES, c.told,
+                     "labels[2] = 5 is a word of 0 of the 3 slices; expected 1, in statistics of slices that "
                      "make up the vocabulary");
-    memcpy(c.told + (size_t)2 * ROWS * VISATB_SLICE_STATISTICS, c.told, sizeof c.told / SLICES);
+    memcpy(told_of_slice(&c, 2), told_of_slice(&c, 0), sizeof c.told / SLICES);
     refuse_loss_with(&c, SLICES, c.told,
                      "labels[0] = 0 is a word of 2 of the 3 slices; expected 1, in statistics of slices that "
                      "make up the vocabulary");
+}
+
+/* Where no label is missing that would show it; and where there is none at all. */
+static void slices_make_up_the_vocabulary(void **state) {
+    (void)state;
+    call c;
+    make(&c);
+    c.labels[2] = 1;
+    for (int ignored = 0; ignored < 2; ++ignored) {
+        for (int64_t s = 0; s < SLICES; ++s)
+            tell(&c, s * WIDTH, told_of_slice(&c, (int)s));
+        c.slice.first = FIRST;
+        refuse_loss_with(&c, 1, c.told,
+                         "statistics of 1 slices tell of 3 words in row 0; expected vocab = 9, in those of "
+                         "slices that make up the vocabulary");
+        refuse_loss_with(&c, 2, c.told,
+                         "statistics of 2 slices tell of 6 words in row 0; expected vocab = 9, in those of "
+                         "slices that make up the vocabulary");
+        told_of_slice(&c, 2)[3 * VISATB_SLICE_STATISTICS - 1] = 4;
+        refuse_loss_with(&c, SLICES, c.told,
+                         "statistics of 3 slices tell of 10 words in row 2; expected vocab = 9, in those of "
+                         "slices that make up the vocabulary");
+        for (int row = 0; row < ROWS; ++row)
+            c.labels[row] = -100;
+    }
 }
 
 /* ---- what a call does not need ---- */
@@ -225,7 +255,7 @@ static void no_rows_have_no_loss(void **state) {
     assert_int_equal(c.out.task_tokens[0], 0);
 }
 
-static void ignored_rows_are_told_of_as_zeros(void **state) {
+static void of_ignored_rows_only_the_width_is_told(void **state) {
     (void)state;
     call c;
     make(&c);
@@ -233,7 +263,8 @@ static void ignored_rows_are_told_of_as_zeros(void **state) {
         c.logits[WIDTH + i] = NAN; /* of the ignored row */
     tell(&c, FIRST, c.out.statistics);
     for (int i = 0; i < VISATB_SLICE_STATISTICS; ++i)
-        assert_true(c.out.statistics[VISATB_SLICE_STATISTICS + i] == 0);
+        assert_true(c.out.statistics[VISATB_SLICE_STATISTICS + i] ==
+                    (i == VISATB_SLICE_STATISTICS - 1 ? WIDTH : 0));
 }
 
 static void statistics_write_nothing_else(void **state) {
@@ -270,8 +301,9 @@ int main(void) {
         cmocka_unit_test(what_a_loss_is_refused_for_its_statistics_are_too),
         cmocka_unit_test(statistics_are_required_where_there_are_rows),
         cmocka_unit_test(every_label_is_in_one_slice),
+        cmocka_unit_test(slices_make_up_the_vocabulary),
         cmocka_unit_test(no_rows_have_no_loss),
-        cmocka_unit_test(ignored_rows_are_told_of_as_zeros),
+        cmocka_unit_test(of_ignored_rows_only_the_width_is_told),
         cmocka_unit_test(statistics_write_nothing_else),
         cmocka_unit_test(loss_without_gradient_needs_no_logits_any_more),
     };

@@ -258,10 +258,9 @@ def test_the_library_s_own_message_comes_through() -> None:
         _lib.check(_lib.library().visatb_softmax_weights(0, None, 1.0, None))
 
 
-# --- cuBLAS and NCCL ------------------------------------------------------------------------------
+# --- cuBLAS, and NCCL -----------------------------------------------------------------------------
 
 CUBLAS = ("VISATB_CUBLAS", "VISATB_CUBLAS_OFFER")
-NCCL = ("VISATB_NCCL", "VISATB_NCCL_OFFER")
 
 
 @pytest.fixture
@@ -272,7 +271,7 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     # What is found by a name that is taken is what is loaded.
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     monkeypatch.delitem(sys.modules, "nvidia", raising=False)
-    for name in CUBLAS + NCCL:
+    for name in CUBLAS:
         monkeypatch.setenv(name, "")  # So that it is restored.
         monkeypatch.delenv(name)
     return folder
@@ -305,25 +304,24 @@ def test_the_newer_cublas_of_two_is_offered(packages: Path) -> None:
     assert os.environ["VISATB_CUBLAS_OFFER"] == newer
 
 
-def test_the_nccl_of_a_package_is_offered(packages: Path) -> None:
-    path = put(packages, "nccl/lib/libnccl.so.2")
-    _lib.library()
-    assert os.environ["VISATB_NCCL_OFFER"] == path
-    assert not {"VISATB_NCCL", *CUBLAS} & os.environ.keys()
-
-
 def test_without_a_package_none_is_offered(packages: Path) -> None:
     _lib.library()
-    assert not {*CUBLAS, *NCCL} & os.environ.keys()
+    assert not {*CUBLAS} & os.environ.keys()
+
+
+def test_no_nccl_is_offered_for_a_communicator_has_its_own(packages: Path) -> None:
+    put(packages, "nccl/lib/libnccl.so.2")
+    before = {**os.environ}
+    _lib.library()
+    assert {**os.environ} == before
 
 
 @pytest.mark.parametrize("chosen", ["", "/usr/lib/libcublas.so.12"])
-@pytest.mark.parametrize(("name", "other"), [CUBLAS, CUBLAS[::-1], NCCL, NCCL[::-1]])
+@pytest.mark.parametrize(("name", "other"), [CUBLAS, CUBLAS[::-1]])
 def test_what_a_user_chose_is_left_alone(
     name: str, other: str, chosen: str, packages: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(packages, "cu13/lib/libcublas.so.13")
-    put(packages, "nccl/lib/libnccl.so.2")
     monkeypatch.setenv(name, chosen)
     _lib.library()
     assert os.environ[name] == chosen

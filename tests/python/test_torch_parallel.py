@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", minversion="2.1", reason="PyTorch 2.1 or newer is needed")
@@ -26,10 +27,12 @@ from ranks import (  # noqa: E402
 from reference import assert_gradient, loss_and_gradient, make_batch, reference  # noqa: E402
 
 import visatb  # noqa: E402
-from visatb.torch import vitw_loss, vitw_vocab_parallel_loss  # noqa: E402
+from visatb.torch import gpu, vitw_loss, vitw_vocab_parallel_loss  # noqa: E402
+from visatb.torch.slices import find_slice  # noqa: E402
 
 TOGETHER = {"label_smoothing": 0.2, "softcap": 6.0, "z_loss": 1e-2}
 UNEQUAL = (1, 2, 30, 4)
+WITHOUT_ORDER = {1, 2, 30, 4}
 
 CASES = {
     "two ranks": Case((20, 17)),
@@ -37,6 +40,7 @@ CASES = {
     "four ranks": Case((10, 9, 9, 9)),
     "four unequal ranks": Case(UNEQUAL),
     "widths said": Case(UNEQUAL, says_widths=True),
+    "widths said in NumPy's integers": Case(tuple(np.array(UNEQUAL)), says_widths=True),
     "ranks without a target": Case((4, 11, 11, 11), change="labels among the first words"),
     "bf16": Case(UNEQUAL, torch.bfloat16),
     "fp16": Case(UNEQUAL, torch.float16),
@@ -86,6 +90,7 @@ def refused_by_ranks(rank: int, *_: Any) -> dict[str, str]:
     beyond = labels.clone()
     beyond[1, 4] = VOCAB
     odd = logits[:, :5] if rank == 2 else logits
+    odd_terms = labels[:, : odd.shape[1]], task_ids[:, : odd.shape[1]], weights
 
     def loss(*args: Any, **kwargs: Any) -> str:
         return refusal_of(lambda: vitw_vocab_parallel_loss(*args, **kwargs))
@@ -93,20 +98,24 @@ def refused_by_ranks(rank: int, *_: Any) -> dict[str, str]:
     return {
         "a label beyond all slices": loss(logits, beyond, task_ids, weights),
         "a task id": loss(logits, labels, task_ids + 1, weights),
-        "rows": loss(odd, labels[:, : odd.shape[1]], task_ids[:, : odd.shape[1]], weights),
+        "rows": loss(odd, *odd_terms),
+        "rows, widths said": loss(odd, *odd_terms, widths=UNEQUAL),
+        "no rows, widths said": loss(
+            *(x[:0] if rank == 1 else x for x in (logits, labels, task_ids)),
+            weights,
+            widths=UNEQUAL,
+        ),
+        "another's width": loss(logits, labels, task_ids, weights, widths=[3, *UNEQUAL[1:]]),
         "too few widths": loss(logits, labels, task_ids, weights, widths=[10, 27]),
         "width 0": loss(logits, labels, task_ids, weights, widths=[0, 3, 30, 4]),
+        "one width": loss(logits, labels, task_ids, weights, widths=10),
+        "widths without an order": loss(logits, labels, task_ids, weights, widths=WITHOUT_ORDER),
+        "widths that are no integers": loss(
+            logits, labels, task_ids, weights, widths=(1, 2.0, 30, 4)
+        ),
+        "a width that is True": loss(logits, labels, task_ids, weights, widths=(True, 2, 30, 4)),
         "an option": loss(logits, labels, task_ids, weights, label_smoothing=2.0),
     }
-
-
-def refused_by_one_rank(rank: int, *_: Any) -> str:
-    """Before anything is exchanged, so that the others may leave it out."""
-    logits, terms = slice_of(rank)
-    wrong = [3, *UNEQUAL[1:]]
-    if rank:
-        return ""
-    return refusal_of(lambda: vitw_vocab_parallel_loss(logits, *terms, widths=wrong))
 
 
 def group_of_others(rank: int, *_: Any) -> str:
@@ -133,6 +142,22 @@ def exchanges(rank: int, *_: Any) -> list[tuple[int, ...]]:
     finally:
         dist.all_gather = inner
     return seen
+
+
+def widths_on_a_gpu(rank: int, *_: Any) -> tuple[str, str, int]:
+    """What right and wrong widths come to as on a GPU, and how often something is exchanged."""
+    logits, _ = slice_of(rank)
+    seen = []
+    inner, is_gpu = dist.all_gather, gpu.is_gpu
+    dist.all_gather = lambda *_, **__: seen.append(1)
+    gpu.is_gpu = lambda _: True
+    try:
+        rows = logits.flatten(0, 1)
+        right = refusal_of(lambda: find_slice(rows, None, UNEQUAL))
+        wrong = refusal_of(lambda: find_slice(rows, None, [3, *UNEQUAL[1:]]))
+    finally:
+        dist.all_gather, gpu.is_gpu = inner, is_gpu
+    return right, wrong, len(seen)
 
 
 def second_backward(rank: int, *_: Any) -> bool:
@@ -216,9 +241,9 @@ WORK = {
     function.__name__: function
     for function in (
         refused_by_ranks,
-        refused_by_one_rank,
         group_of_others,
         exchanges,
+        widths_on_a_gpu,
         second_backward,
         second_backward_in_place,
         read_after_in_place,
@@ -323,8 +348,17 @@ def test_words_that_lie_apart_are_copied(results: Results) -> None:
 # --- autograd and the ranks' exchange -------------------------------------------------------------
 
 
-def test_ranks_exchange_once_and_not_in_the_backward(results: Results) -> None:
-    assert results["exchanges"] == [[(18, 5)]] * RANKS
+def test_ranks_exchange_shapes_and_statistics_and_nothing_in_the_backward(
+    results: Results,
+) -> None:
+    assert results["exchanges"] == [[(2,), (18, 6)]] * RANKS
+
+
+def test_on_a_gpu_nothing_is_exchanged_before_the_statistics(results: Results) -> None:
+    """Whose shapes would be waited for."""
+    others = [("accepted", "accepted", 0)] * (RANKS - 1)
+    refusal = REFUSED["another's width"]
+    assert results["widths_on_a_gpu"] == [("accepted", refusal, 0), *others]
 
 
 def test_a_second_backward_gives_the_same(results: Results) -> None:
@@ -374,6 +408,7 @@ def test_a_grid_of_vocabulary_and_sequence_adds_up_to_the_whole(results: Results
 
 # --- bad arguments --------------------------------------------------------------------------------
 
+WIDTHS_EXPECTED = "expected a sequence of 4 integers of at least 1, one for each rank of the group"
 REFUSED = {
     "a label beyond all slices": (
         "labels[1, 4] = 37; expected ignore_index (-100) or a value in [0, 37)"
@@ -382,14 +417,25 @@ REFUSED = {
         "logits has 18 rows on rank 0 of the group and 15 on rank 2; expected the same rows on "
         "all, each with its own words"
     ),
-    "too few widths": (
-        "widths = [10, 27]; expected 4 integers of at least 1, one for each rank of the group"
+    "no rows, widths said": (
+        "logits has 18 rows on rank 0 of the group and 0 on rank 1; expected the same rows on "
+        "all, each with its own words"
     ),
-    "width 0": (
-        "widths = [0, 3, 30, 4]; expected 4 integers of at least 1, one for each rank of the group"
+    "another's width": (
+        "widths = [3, 2, 30, 4] with logits of 1 words on rank 0 of the group; expected 1 in that "
+        "place"
     ),
+    "too few widths": f"widths = [10, 27]; {WIDTHS_EXPECTED}",
+    "width 0": f"widths = [0, 3, 30, 4]; {WIDTHS_EXPECTED}",
+    "one width": f"widths = 10; {WIDTHS_EXPECTED}",
+    "widths without an order": f"widths = {WITHOUT_ORDER}; {WIDTHS_EXPECTED}",
+    "widths that are no integers": f"widths = (1, 2.0, 30, 4); {WIDTHS_EXPECTED}",
+    "a width that is True": f"widths = (True, 2, 30, 4); {WIDTHS_EXPECTED}",
     "an option": "label_smoothing = 2; expected a value in [0, 1]",
 }
+
+
+REFUSED["rows, widths said"] = REFUSED["rows"]
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -401,13 +447,6 @@ def test_a_bad_task_id_is_shown_where_it_stands(results: Results) -> None:
     for each in results["refused_by_ranks"]:
         assert each["a task id"].startswith("task_ids[")
         assert each["a task id"].endswith("= 3; expected a value in [0, 3)")
-
-
-def test_widths_that_are_not_those_of_the_logits_are_refused(results: Results) -> None:
-    assert results["refused_by_one_rank"][0] == (
-        "widths = [3, 2, 30, 4] with logits of 1 words on rank 0 of the group; expected 1 in that "
-        "place"
-    )
 
 
 def test_a_group_of_others_is_refused(results: Results) -> None:

@@ -41,9 +41,6 @@ BLAS_OFFER_ENVIRONMENT = "VISATB_BLAS_OFFER"
 # The same, when it creates a context for a GPU.
 CUBLAS_ENVIRONMENT = "VISATB_CUBLAS"
 CUBLAS_OFFER_ENVIRONMENT = "VISATB_CUBLAS_OFFER"
-# The same, when it first sums over ranks.
-NCCL_ENVIRONMENT = "VISATB_NCCL"
-NCCL_OFFER_ENVIRONMENT = "VISATB_NCCL_OFFER"
 FILE_NAME = "libvisatb.so"
 SONAME = f"{FILE_NAME}.{'.'.join(__version__.split('.')[:2])}"  # 0.x: the minor version counts
 
@@ -136,7 +133,7 @@ ENUMS: dict[str, type[IntEnum]] = {
 }
 
 ALLOW_NEGATIVE_DENOMINATOR = 1
-SLICE_STATISTICS = 5
+SLICE_STATISTICS = 6
 
 # --- structs --------------------------------------------------------------------------------------
 
@@ -458,8 +455,6 @@ _MISSING = re.compile(
 )
 # In the packages nvidia-cublas (CUDA 13) and nvidia-cublas-cu12.
 _CUBLAS_PLACES = ("cu13/lib/libcublas.so.13", "cublas/lib/libcublas.so.12")
-# In nvidia-nccl-cu13 and nvidia-nccl-cu12.
-_NCCL_PLACES = ("nccl/lib/libnccl.so.2",)
 # What the library may be linked with, and who has it.
 _PACKAGES = {"libjansson": "apt install libjansson4; Fedora: dnf install jansson"}
 
@@ -541,21 +536,21 @@ def _offer_blas() -> None:
             return
 
 
-def _offer_of_nvidia(chosen: str, offer: str, places: tuple[str, ...]) -> None:
-    """Offers a library of a package of NVIDIA's, unless the user has named another.
+def _offer_cublas() -> None:
+    """Offers the cuBLAS of a package of NVIDIA's, unless the user has named another.
 
     libvisatb prefers one that the process has loaded already, as PyTorch has.
     """
-    if chosen in os.environ or offer in os.environ:
+    if CUBLAS_ENVIRONMENT in os.environ or CUBLAS_OFFER_ENVIRONMENT in os.environ:
         return
     # Looked up and not imported, as above. The packages share this folder, which is no module.
     found = importlib.util.find_spec("nvidia")
     folders = [Path(folder) for folder in (found and found.submodule_search_locations) or ()]
-    for place in places:
+    for place in _CUBLAS_PLACES:
         for folder in folders:
             path = folder / place
             if path.exists():
-                os.environ[offer] = str(path)
+                os.environ[CUBLAS_OFFER_ENVIRONMENT] = str(path)
                 return
 
 
@@ -566,8 +561,7 @@ def library() -> ctypes.CDLL:
     Errors: LibraryError (not found, cannot be opened, another version).
     """
     _offer_blas()
-    _offer_of_nvidia(CUBLAS_ENVIRONMENT, CUBLAS_OFFER_ENVIRONMENT, _CUBLAS_PLACES)
-    _offer_of_nvidia(NCCL_ENVIRONMENT, NCCL_OFFER_ENVIRONMENT, _NCCL_PLACES)
+    _offer_cublas()
     opened = _open()
     _require_version(opened)
     for name, (result, arguments) in PROTOTYPES.items():

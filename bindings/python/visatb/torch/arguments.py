@@ -88,9 +88,15 @@ def forms_in_forward(dtype: torch.dtype, grad_scale: Scalar | None) -> bool:
     return dtype != torch.float16 or grad_scale is not None
 
 
+def is_integer(value: object) -> bool:
+    """Also one of NumPy's, which are numbers.Integral; no bool."""
+    kinds = (int, torch.SymInt, numbers.Integral)
+    return isinstance(value, kinds) and not isinstance(value, bool)
+
+
 def prepare_ignore_index(ignore_index: int) -> int:
     """An integer of 64 bits, which labels can be compared with."""
-    if not _is_integer(ignore_index) or not -(2**63) <= ignore_index < 2**63:
+    if not is_integer(ignore_index) or not -(2**63) <= ignore_index < 2**63:
         raise ArgumentError(f"ignore_index = {ignore_index!r}; expected an integer of 64 bits")
     return int(ignore_index)
 
@@ -99,7 +105,7 @@ def prepare_count(name: str, value: int | None, smallest: int) -> int | None:
     """An integer of at least so much, or None."""
     if value is None:
         return None
-    if not _is_integer(value) or not smallest <= value < 2**63:
+    if not is_integer(value) or not smallest <= value < 2**63:
         # To take a number out of a tensor may mean to wait for a GPU, which is not ours to decide.
         given: object = value
         remedy = f", such as int({name})" if isinstance(given, Tensor) else ""
@@ -214,12 +220,6 @@ def _require_divisor(name: str, scalar: Tensor, given: Scalar) -> None:
             f"{name} = {value}; expected a number that is finite and not 0 in float32, "
             "for the backward divides by it"
         )
-
-
-def _is_integer(value: object) -> bool:
-    """NumPy's integers are numbers.Integral."""
-    kinds = (int, torch.SymInt, numbers.Integral)
-    return isinstance(value, kinds) and not isinstance(value, bool)
 
 
 def _is_number(value: object) -> bool:

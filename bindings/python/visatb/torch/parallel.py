@@ -86,7 +86,7 @@ def vitw_vocab_parallel_loss(
     """`vitw_loss` where the ranks of a process group share the vocabulary (tensor parallelism).
 
     Every rank of the group calls this with the same labels, task ids, weights and options, and with
-    the logits of its own words for all rows. They exchange five fp64 numbers for each row, once;
+    the logits of its own words for all rows. They exchange six fp64 numbers for each row, once;
     the backward is each rank's own.
 
     Args:
@@ -99,7 +99,10 @@ def vitw_vocab_parallel_loss(
             that group: the last row of a part predicts the first label of the next.
         group: the ranks, a ProcessGroup; None: all of them.
         widths: how many words each rank has, in the order of ranks. None: they ask each other at
-            every call, for which a GPU is waited for; with it nobody waits for a GPU.
+            every call, for which a GPU is waited for. With it nobody waits for a GPU, and nobody
+            compares what the ranks have there: it is then for the caller to see to it that all have
+            the same rows and the same widths, or they may hang, or find a wrong loss. On the CPU
+            they ask in any case.
         task_ids, task_weights, ignore_index, denominator, reduction, shift, label_smoothing,
         softcap, z_loss, grad_scale, inplace, return_stats: as in `vitw_loss`.
 
@@ -109,7 +112,8 @@ def vitw_vocab_parallel_loss(
 
     torch.compile takes it as an interruption of its graph.
 
-    Errors: those of `vitw_loss`; ArgumentError also where the ranks' rows differ in number.
+    Errors: those of `vitw_loss`; ArgumentError also where the ranks' rows differ in number, or
+    their logits are not of `widths` (on a GPU with `widths`, those of this rank).
     A rank that alone finds its arguments wrong leaves the others waiting, as with any exchange.
     """
     # What PyTorch compiles around it is not to follow it inside.

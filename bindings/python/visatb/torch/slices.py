@@ -10,6 +10,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from .._errors import ArgumentError
+from . import gpu
+from .arguments import is_integer
 
 
 class Slice(NamedTuple):
@@ -32,17 +34,20 @@ def find_slice(rows: Tensor, group: Any, widths: Sequence[int] | None) -> Slice:
     """The slice of the logits [rows, width]; every rank of the group calls this.
 
     Args:
-        widths: those of all ranks in their order, who then tell each other nothing; None: they do,
-            and wait for it, on a GPU too.
+        widths: those of all ranks in their order. On a GPU they then tell each other nothing, which
+            it would be waited for; else they do, and every rank finds what does not go together.
     """
     rank, ranks = _place_in(group)
-    own = rows.shape[1]
-    if widths is None:
+    known = None if widths is None else _checked(widths, ranks)
+    if known is None or not gpu.is_gpu(rows.device):
         shapes = _gather(rows.new_tensor(rows.shape, dtype=torch.int64), ranks, group).tolist()
         _require_same_rows([count for count, _ in shapes])
-        known = [width for _, width in shapes]
+        found = {each: width for each, (_, width) in enumerate(shapes)}
     else:
-        known = _checked(widths, rank, ranks, own)
+        found = {rank: rows.shape[1]}
+    if known is None:
+        known = list(found.values())
+    _require_widths(known, found)
     return Slice(sum(known[:rank]), sum(known), ranks, group)
 
 
@@ -81,16 +86,21 @@ def _require_same_rows(rows: list[int]) -> None:
             )
 
 
-def _checked(widths: Sequence[int], rank: int, ranks: int, own: int) -> list[int]:
-    known = list(widths)
-    if len(known) != ranks or not all(type(each) is int and each >= 1 for each in known):
+def _checked(widths: object, ranks: int) -> list[int]:
+    given = list(widths) if isinstance(widths, Sequence) else []
+    if len(given) != ranks or not all(is_integer(each) and 1 <= each < 2**63 for each in given):
         raise ArgumentError(
-            f"widths = {widths!r}; expected {ranks} integers of at least 1, one for each rank of "
-            "the group"
+            f"widths = {widths!r}; expected a sequence of {ranks} integers of at least 1, one for "
+            "each rank of the group"
         )
-    if known[rank] != own:
-        raise ArgumentError(
-            f"widths = {widths!r} with logits of {own} words on rank {rank} of the group; "
-            f"expected {own} in that place"
-        )
-    return known
+    return [int(each) for each in given]
+
+
+def _require_widths(widths: list[int], found: dict[int, int]) -> None:
+    """Of those ranks whose logits are known."""
+    for rank, width in found.items():
+        if widths[rank] != width:
+            raise ArgumentError(
+                f"widths = {widths!r} with logits of {width} words on rank {rank} of the group; "
+                f"expected {width} in that place"
+            )
