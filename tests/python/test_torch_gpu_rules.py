@@ -367,7 +367,6 @@ def test_a_denominator_that_nobody_looks_at_is_nan_for_a_bad_task_id(
     batch = make_batch()
     expected = vitw_denominator(*batch[1:])
     monkeypatch.setattr(denominator, "ops", SimpleNamespace(has_value=lambda _: False))
-    monkeypatch.setattr(denominator, "gpu", SimpleNamespace(is_gpu=lambda _: True))
     assert torch.equal(vitw_denominator(*batch[1:]), expected)
     ignored = batch.task_ids.masked_fill(batch.labels == -100, 99)
     assert torch.equal(vitw_denominator(batch.labels, ignored, batch.task_weights), expected)

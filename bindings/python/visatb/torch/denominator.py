@@ -38,8 +38,7 @@ def count_task_tokens(given: Given, tasks: int, ignore_index: int = -100) -> Ten
     if ops.has_value(wrong):
         _refuse(wrong, tasks, given)
     slots = torch.where(wrong, tasks, row_tasks).to(torch.int64)
-    counts = torch.zeros(tasks + 1, dtype=torch.int64, device=slots.device)
-    return counts.index_add(0, slots, valid.to(torch.int64))
+    return slots.new_zeros(tasks + 1).index_add(0, slots, valid.to(torch.int64))
 
 
 def weigh(counts: Tensor, weights: Tensor) -> Tensor:
