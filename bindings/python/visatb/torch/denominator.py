@@ -48,9 +48,11 @@ def weigh(counts: Tensor, weights: Tensor) -> Tensor:
         counts: as `count_task_tokens` gives them, or a sum of such.
         weights: lambda, [tasks] fp32, on the same device.
     """
+    # Not by indices, which ask for the device of tensors that have none (fake ones).
+    tokens, lost = counts.split([len(weights), 1])
     # Without a token of a task its weight, be it infinite, adds nothing.
-    each = torch.where(counts[:-1] > 0, weights.double() * counts[:-1], 0.0)
-    return torch.where(counts[-1] > 0, torch.nan, each.sum())
+    each = torch.where(tokens > 0, weights.double() * tokens, 0.0)
+    return torch.where(lost.squeeze(0) > 0, torch.nan, each.sum())
 
 
 def vitw_denominator(
