@@ -49,7 +49,7 @@ def weigh(counts: Tensor, weights: Tensor) -> Tensor:
         weights: lambda, [tasks] fp32, on the same device.
     """
     # Not by indices, which ask for the device of tensors that have none (fake ones).
-    tokens, lost = counts.split([len(weights), 1])
+    tokens, lost = torch.split(counts, [len(weights), 1])
     # Without a token of a task its weight, be it infinite, adds nothing.
     each = torch.where(tokens > 0, weights.double() * tokens, 0.0)
     return torch.where(lost.squeeze(0) > 0, torch.nan, each.sum())
