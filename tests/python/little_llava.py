@@ -77,7 +77,7 @@ class LittleLlava(nn.Module):
             for word, target in zip(ids[mask], row[mask], strict=True):
                 if word == IMAGE:
                     parts.append(next(features))
-                    targets.append(torch.full((PATCHES,), IGNORED))
+                    targets.append(torch.full((len(parts[-1]),), IGNORED))
                 else:
                     parts.append(self.get_model().embed_tokens(word[None]))
                     targets.append(target[None])
@@ -146,8 +146,9 @@ def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def skip_first_batches(loader: Any, batches: int = 0) -> Any:
-    """As accelerate's: another loader, which is not ours."""
-    return [batch for number, batch in enumerate(loader) if number >= batches]
+    """As accelerate's: another loader over the same dataset, which is not ours."""
+    sampler = list(loader.batch_sampler)[batches:]
+    return DataLoader(loader.dataset, batch_sampler=sampler, collate_fn=loader.collate_fn)
 
 
 class LittleTrainer:
