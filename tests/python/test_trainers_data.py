@@ -90,6 +90,15 @@ def test_every_kind_of_dataset(
     assert trainer.evaluate()["eval_token_share/caption"] > 0
 
 
+def test_the_linear_form_is_told_on_the_host_how_many_rows_are_valid(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, SAMPLES, linear=True)
+    for batch in trainer.get_train_dataloader():
+        assert batch["visatb_valid_rows"] == (batch["labels"][:, 1:] != -100).sum()
+    assert all("visatb_valid_rows" not in batch for batch in trainer.get_eval_dataloader())
+    plain = make_trainer(tmp_path, SAMPLES)
+    assert all("visatb_valid_rows" not in batch for batch in plain.get_train_dataloader())
+
+
 def test_a_model_that_the_trainer_makes_itself(tmp_path: Path, expected: list[float]) -> None:
     trainer = make_trainer(tmp_path, SAMPLES, model_init=make_model, linear=True)
     assert losses(trainer) == pytest.approx(expected, rel=1e-5)
@@ -147,21 +156,23 @@ def test_streams_that_are_mixed_by_probabilities_are_refused(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("rank", "remainder", "labels", "positions", "kept"),
+    ("rank", "remainder", "labels", "positions", "kept", "is_last"),
     [
         # 5 samples on two ranks of 3 a batch: the second rank's last is there to fill up.
-        (0, 5, [[1, 2]] * 3, None, 3),
-        (1, 5, [[1, 2]] * 3, None, 2),
-        (1, 3, [[1, 2]] * 3, None, 0),
-        (1, 0, [[1, 2]] * 3, None, 3),
+        (0, 5, [[1, 2]] * 3, None, 3, True),
+        (1, 5, [[1, 2]] * 3, None, 2, True),
+        (1, 5, [[1, 2]] * 3, None, 3, False),
+        (1, 3, [[1, 2]] * 3, None, 0, True),
+        (1, 0, [[1, 2]] * 3, None, 3, True),
         # The same in one row.
-        (0, 5, [[1, 2] * 3], [[0, 1] * 3], 3),
-        (1, 5, [[1, 2] * 3], [[0, 1] * 3], 2),
-        (1, 3, [[1, 2] * 3], [[0, 1] * 3], 0),
+        (0, 5, [[1, 2] * 3], [[0, 1] * 3], 3, True),
+        (1, 5, [[1, 2] * 3], [[0, 1] * 3], 2, True),
+        (1, 5, [[1, 2] * 3], [[0, 1] * 3], 3, False),
+        (1, 3, [[1, 2] * 3], [[0, 1] * 3], 0, True),
     ],
 )
 def test_an_evaluation_ignores_samples_that_fill_up_a_batch(
-    rank: int, remainder: int, labels: list[list[int]], positions: Any, kept: int
+    rank: int, remainder: int, labels: list[list[int]], positions: Any, kept: int, is_last: bool
 ) -> None:
     class Trainer:
         def prediction_step(self, _: Any, inputs: dict[str, Any]) -> Any:
@@ -169,7 +180,7 @@ def test_an_evaluation_ignores_samples_that_fill_up_a_batch(
 
     class Mixed(StepMixin, Trainer):
         accelerator = SimpleNamespace(
-            gradient_state=SimpleNamespace(end_of_dataloader=True, remainder=remainder)
+            gradient_state=SimpleNamespace(end_of_dataloader=is_last, remainder=remainder)
         )
         args = SimpleNamespace(process_index=rank)
 
