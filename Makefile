@@ -33,7 +33,7 @@ test-c:
 	cmake --build --preset tsan -j $(JOBS) --target test_threads test_loss_threads test_loss_threads_in_slices test_parallel test_linear_threads
 	ctest --preset tsan -R 'test_(threads|loss_threads|parallel|linear_threads)' --no-tests=error
 	cmake --preset release -DVISATB_TESTS=ON
-	cmake --build --preset release -j $(JOBS)
+	cmake --build --preset release -j $(JOBS) --target visatb test_memory
 	ctest --preset release -R test_memory --no-tests=error
 	tools/check-install
 
