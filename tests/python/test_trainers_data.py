@@ -16,8 +16,8 @@ pytest.importorskip("accelerate", reason="accelerate is needed")
 
 from trainer_ranks import TASKS, Samples, collate, make_model  # noqa: E402
 
-from visatb import ArgumentError  # noqa: E402
-from visatb.trainers import VITWTrainer  # noqa: E402
+from visatb import ArgumentError, Error  # noqa: E402
+from visatb.trainers import VITWTrainer, VITWTrainerMixin  # noqa: E402
 from visatb.trainers.hooks import StepMixin  # noqa: E402
 
 SAMPLES = Samples().items[:24]
@@ -145,6 +145,57 @@ def test_data_that_is_drawn_by_weight_is_refused(tmp_path: Path) -> None:
         Drawn(make_model(), arguments, **options).train()
     assert str(caught.value) == WEIGHTED.format("a WeightedRandomSampler")
     Drawn(make_model(), arguments, **options, allow_weighted_sampling=True).train()
+
+
+def test_a_loader_of_ones_own_that_draws_by_weight_is_refused(tmp_path: Path) -> None:
+    class Loaded(VITWTrainer):
+        def get_train_dataloader(self) -> Any:
+            sampler = torch.utils.data.WeightedRandomSampler([1.0] * 24, 24)
+            return torch.utils.data.DataLoader(
+                SAMPLES, 4, sampler=sampler, collate_fn=self.data_collator
+            )
+
+    options = {"train_dataset": SAMPLES, "data_collator": from_lists, "task_weights": TASKS}
+    with pytest.raises(ArgumentError) as caught:
+        Loaded(make_model(), make_trainer(tmp_path, SAMPLES).args, **options).train()
+    assert str(caught.value) == WEIGHTED.format("a WeightedRandomSampler")
+
+
+def test_a_compute_loss_behind_the_mixin_is_not_called_and_said_so(tmp_path: Path) -> None:
+    class Old(transformers.Trainer):
+        def compute_loss(self, *_: Any, **__: Any) -> Any:
+            raise AssertionError
+
+    class New(VITWTrainerMixin, Old):
+        pass
+
+    options = {"train_dataset": SAMPLES, "data_collator": from_lists, "task_weights": TASKS}
+    arguments = make_trainer(tmp_path, SAMPLES).args
+    with pytest.warns(UserWarning, match=r"^Old.compute_loss is not called, for VITW's takes its"):
+        New(make_model(), arguments, **options).train()
+
+
+def test_a_compute_loss_before_the_mixin_that_leaves_vitw_out_is_an_error(tmp_path: Path) -> None:
+    class Own(VITWTrainer):
+        def compute_loss(self, model: Any, inputs: dict[str, Any], *_: Any, **__: Any) -> Any:
+            return model(inputs["input_ids"], labels=inputs["labels"]).loss
+
+    options = {"train_dataset": SAMPLES, "data_collator": from_lists, "task_weights": TASKS}
+    with pytest.raises(Error) as caught:
+        Own(make_model(), make_trainer(tmp_path, SAMPLES).args, **options).train()
+    assert str(caught.value) == (
+        "Own.compute_loss has taken the place of VITW's, which was not called; expected it to call "
+        "super().compute_loss, or none"
+    )
+
+
+def test_a_wrong_task_in_a_list_is_found_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        make_trainer(tmp_path, [*SAMPLES, {**SAMPLES[0], "task": "orc"}])
+    assert str(caught.value) == (
+        "item 24 of a dataset: task 'orc'; expected one of those that the task weights have: "
+        "caption, vqa, ocr"
+    )
 
 
 def test_streams_that_are_mixed_by_probabilities_are_refused(tmp_path: Path) -> None:

@@ -127,9 +127,20 @@ def test_local_scope_is_the_mean_of_the_micro_batches_own_means() -> None:
 
 def test_what_divides_the_loss_later_is_taken_back() -> None:
     batches = make_batches(2)
-    counter = StepCounter(make_loss(), divided_later_by=2)
-    steps = [batch[STEP] for batch in StepLoader(batches, counter, accumulation_steps=2)]
-    assert float(steps[0].denominator) == pytest.approx(denominator_of(batches) / 2, rel=1e-14)
+    loader = StepLoader(batches, make_loss(), accumulation_steps=2, divided_later_by=2)
+    expected = pytest.approx(denominator_of(batches) / 2, rel=1e-14)
+    assert [float(batch[STEP].denominator) for batch in loader] == [expected, expected]
+
+
+def test_a_loader_that_draws_by_weight_is_refused() -> None:
+    batches = make_batches(2)
+    sampler = torch.utils.data.WeightedRandomSampler([1.0, 1.0], 2)
+    loader = torch.utils.data.DataLoader(batches, batch_size=None, sampler=sampler)
+    with pytest.raises(
+        ArgumentError, match="the training data is drawn by a WeightedRandomSampler"
+    ):
+        StepLoader(loader, make_loss())
+    assert len(list(StepLoader(loader, make_loss(), allow_weighted_sampling=True))) == 2
 
 
 def test_a_window_without_a_valid_token_has_denominator_0() -> None:

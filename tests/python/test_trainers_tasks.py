@@ -160,9 +160,9 @@ def test_an_item_without_a_task_is_refused_with_what_keeps_it() -> None:
         TaskCollator(padded, TaskTable(WEIGHTS))(items)
     assert str(caught.value) == (
         "an item of the dataset has no 'task' (it has: input_ids, labels); expected its task, by "
-        "name or id. If the dataset has that column, something has dropped it: "
-        "remove_unused_columns=False keeps it, and packing, which puts several items into one, "
-        "does not"
+        "name or id: task_column= says which column has it. If the dataset has that column, "
+        "something has dropped it, as packing does, which puts several items into one; "
+        "remove_unused_columns=False keeps it for a Trainer that is not VITW's"
     )
 
 

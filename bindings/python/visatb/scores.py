@@ -185,6 +185,8 @@ def task_names(path: PathLike) -> list[str]:
     """
     content, name = read(path, "weights")
     names = _task_names(content)
+    if b'"visatb_scores"' in content[:200]:
+        raise DataError(f"{name}: scores; expected weights, which `visatb weights` makes of them")
     if names is None:
         raise DataError(f"{name}: tasks: expected a list of names", "tasks")
     return [task.decode() for task in names]

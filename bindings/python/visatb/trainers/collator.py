@@ -78,9 +78,10 @@ class TaskCollator:
             return item[self._column]
         raise ArgumentError(
             f"an item of the dataset has no {self._column!r} (it has: "
-            f"{', '.join(map(str, item))}); expected its task, by name or id. If the dataset has "
-            "that column, something has dropped it: remove_unused_columns=False keeps it, and "
-            "packing, which puts several items into one, does not"
+            f"{', '.join(map(str, item))}); expected its task, by name or id: task_column= says "
+            "which column has it. If the dataset has that column, something has dropped it, as "
+            "packing does, which puts several items into one; remove_unused_columns=False keeps it "
+            "for a Trainer that is not VITW's"
         )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from .._errors import Error
 from ..torch.function import vitw_loss
 from ..torch.module import VITWLoss
 from ..torch.places import Given
@@ -102,6 +103,11 @@ class StepMixin:
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """The Trainer's, with the loss and the token share of each task."""
         if "loss" in logs:
+            if self._task_logs[True].is_empty:
+                raise Error(
+                    f"{type(self).__name__}.compute_loss has taken the place of VITW's, which was "
+                    "not called; expected it to call super().compute_loss, or none"
+                )
             logs = {**logs, **self._task_logs[True].take()}
         super().log(logs, *args, **kwargs)  # type: ignore[misc]
 

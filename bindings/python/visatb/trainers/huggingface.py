@@ -8,6 +8,7 @@ the Trainer takes the batches of a step together; and the loss takes logits, lab
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -90,11 +91,13 @@ class VITWTrainerMixin(StepMixin):
         **kwargs: Any,
     ) -> None:
         table = TaskTable(task_weights, tasks)
+        _warn_of_other_losses(type(self))
         self._task_column = task_column
         # As an argument, for TRL's trainer has a string for a function there.
         if kwargs.get("compute_loss_func") is not None:
             raise another_loss("compute_loss_func is given")
         self._allow_weighted_sampling = allow_weighted_sampling
+        self._seen_loader: Any = None
         super().__init__(*args, **kwargs)
         mine: Any = self
         base = base_model(mine)
@@ -135,7 +138,7 @@ class VITWTrainerMixin(StepMixin):
             self._signature_columns = [*columns, self._task_column]
 
     def get_train_dataloader(self) -> Any:
-        """The Trainer's, refused where it draws by weight."""
+        """The Trainer's, whose batches say what the linear form must know."""
         mine: Any = self
         plain = mine.data_collator
         # The loaders of evaluations deal batches out among processes, which numbers do not survive.
@@ -145,8 +148,6 @@ class VITWTrainerMixin(StepMixin):
             loader = super().get_train_dataloader()  # type: ignore[misc]
         finally:
             mine.data_collator = plain
-        if not self._allow_weighted_sampling:
-            refuse_weighted_sampling(loader)
         dealt = type(loader).__name__ == "DataLoaderDispatcher" and mine.args.world_size > 1
         if self._linear_loss is not None and dealt:
             raise UnsupportedError(
@@ -156,6 +157,15 @@ class VITWTrainerMixin(StepMixin):
         return loader
 
     # --- the step -------------------------------------------------------------------------------
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
+        """As `StepMixin`; of a loader that may be somebody else's, and draw by weight."""
+        mine: Any = self
+        loader = mine.callback_handler.train_dataloader
+        if loader is not self._seen_loader and not self._allow_weighted_sampling:
+            refuse_weighted_sampling(loader)
+        self._seen_loader = loader
+        return super().get_batch_samples(*args, **kwargs)
 
     def compute_loss(
         self,
@@ -213,12 +223,29 @@ def _given(inputs: dict[str, Any]) -> Given:
     labels: Any = inputs.get("shift_labels", inputs.get("labels"))
     for name, value in (("labels", labels), ("task_ids", inputs.get("task_ids"))):
         if value is None:
+            remedy = {
+                "labels": "the data_collator makes them",
+                "task_ids": "the trainer's own collator adds them, so set data_collator when the "
+                "trainer is made, not later",
+            }[name]
             raise ArgumentError(
                 f"a batch without {name!r} (it has: {', '.join(inputs)}); expected both labels and "
-                "task_ids; the trainer's own collator adds the latter, so set data_collator when "
-                "the trainer is made, not later"
+                f"task_ids: {remedy}"
             )
     return Given(labels, inputs["task_ids"], not shifted)
+
+
+def _warn_of_other_losses(kind: type) -> None:
+    """Says which compute_loss will not be called: that of a class behind the mixin."""
+    behind = kind.__mro__[kind.__mro__.index(VITWTrainerMixin) + 1 :]
+    for each in behind:
+        known = each.__module__.partition(".")[0] in ("transformers", "trl")
+        if "compute_loss" in vars(each) and not known:
+            warnings.warn(
+                f"{each.__name__}.compute_loss is not called, for VITW's takes its place; what it "
+                "adds belongs into a subclass that calls super().compute_loss",
+                stacklevel=3,
+            )
 
 
 def _refuse_model(base: Any, *, linear: bool) -> None:

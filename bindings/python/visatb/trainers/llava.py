@@ -33,7 +33,6 @@ from .refusals import (
     refuse_liger,
     refuse_processes_apart,
     refuse_sharded_head,
-    refuse_weighted_sampling,
 )
 from .step import VALID_ROWS, Batch, Scope, Step, StepCounter
 from .tasks import NamedWeights, TaskTable
@@ -316,8 +315,6 @@ def _wrap_loader(trainer: Any, counter: StepCounter, *, allow_weighted_sampling:
 
     def get_train_dataloader() -> StepLoader:
         loader = stock()
-        if not allow_weighted_sampling:
-            refuse_weighted_sampling(loader)
         window = args.gradient_accumulation_steps
         if len(loader) % window and _epochs(args, len(loader)) > 1:
             raise UnsupportedError(
@@ -326,7 +323,11 @@ def _wrap_loader(trainer: Any, counter: StepCounter, *, allow_weighted_sampling:
                 "expected micro-batches that make up whole steps, or one epoch"
             )
         return StepLoader(
-            loader, counter, accumulation_steps=window, count=lambda batch: batch.pop(TOKENS)
+            loader,
+            counter,
+            accumulation_steps=window,
+            count=lambda batch: batch.pop(TOKENS),
+            allow_weighted_sampling=allow_weighted_sampling,
         )
 
     trainer.get_train_dataloader = get_train_dataloader

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .._errors import ArgumentError
 from ..torch.places import Given
+from .refusals import refuse_weighted_sampling
 from .step import Batch, Criterion, Scope, StepCounter
 
 
@@ -38,7 +39,10 @@ class StepLoader:
         accumulation_steps: micro-batches of a rank between two steps of the optimiser.
         count: how many valid tokens of each task a batch has, where that is not to be read off its
             "labels" and "task_ids" (`StepCounter.count`).
-        scope, group, averaged: as in `StepCounter`.
+        scope, group, averaged, divided_later_by: as in `StepCounter`.
+        allow_weighted_sampling: the loader draws by weights that are not the task weights.
+
+    Every rank must have as many batches.
 
     Errors: ArgumentError; for a batch without labels or task ids too.
     """
@@ -53,15 +57,25 @@ class StepLoader:
         scope: Scope = "step",
         group: Any = None,
         averaged: bool = True,
+        divided_later_by: int = 1,
+        allow_weighted_sampling: bool = False,
     ) -> None:
         if accumulation_steps < 1:
             raise ArgumentError(f"accumulation_steps = {accumulation_steps}; expected at least 1")
+        if not allow_weighted_sampling:
+            refuse_weighted_sampling(loader)
         self.loader = loader
         self._accumulation_steps = accumulation_steps
         self._counter = (
             criterion
             if isinstance(criterion, StepCounter)
-            else StepCounter(criterion, scope=scope, group=group, averaged=averaged)
+            else StepCounter(
+                criterion,
+                scope=scope,
+                group=group,
+                averaged=averaged,
+                divided_later_by=divided_later_by,
+            )
         )
         self._count = self._count_labels if count is None else count
 

@@ -25,6 +25,11 @@ class TaskLog:
         self._group = group
         self._sums: Tensor | None = None
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no loss has said anything since the last time."""
+        return self._sums is None
+
     def add(self, stats: Stats) -> None:
         """What one loss says; nobody waits for it."""
         sums = torch.cat([stats.task_nll, stats.task_tokens.double(), stats.numerator[None]])

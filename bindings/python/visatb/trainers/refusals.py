@@ -73,6 +73,10 @@ def refuse_unknown_tasks(dataset: Any, tasks: TaskTable, column: str, remedy: st
     """Raises ArgumentError for what can be known of a dataset's tasks before it is read through."""
     columns = getattr(dataset, "column_names", None)
     if columns is None:
+        if isinstance(dataset, list):
+            for number, item in enumerate(dataset):
+                if isinstance(item, dict) and column in item:
+                    tasks.id_of(item[column], f"item {number} of a dataset")
         return
     if column not in columns:
         raise ArgumentError(
