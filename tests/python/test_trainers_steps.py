@@ -143,6 +143,28 @@ def test_a_loader_that_draws_by_weight_is_refused() -> None:
     assert len(list(StepLoader(loader, make_loss(), allow_weighted_sampling=True))) == 2
 
 
+def test_an_accelerator_that_divides_by_the_accumulation_steps() -> None:
+    """docs/engines.md: who divides, and by what."""
+    accelerate = pytest.importorskip("accelerate", reason="accelerate is needed")
+    from accelerate.state import AcceleratorState
+
+    torch.manual_seed(0)
+    head = torch.nn.Linear(4, 7)
+    batches = [{**batch, "hidden": torch.randn(2, 5, 4)} for batch in make_batches(2)]
+    whole = {key: torch.cat([batch[key] for batch in batches]) for key in batches[0]}
+    expected = make_loss()(head(whole["hidden"]), whole["labels"], whole["task_ids"])
+    (gradient,) = torch.autograd.grad(expected, head.weight)
+    accelerator = accelerate.Accelerator(cpu=True, gradient_accumulation_steps=2)
+    loader = StepLoader(batches, make_loss(), accumulation_steps=2, divided_later_by=2)
+    for batch in loader:
+        logits = head(batch["hidden"])
+        denominator = batch[STEP].denominator
+        loss = make_loss()(logits, batch["labels"], batch["task_ids"], denominator=denominator)
+        accelerator.backward(loss)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    torch.testing.assert_close(head.weight.grad, gradient)
+
+
 def test_a_window_without_a_valid_token_has_denominator_0() -> None:
     batches = make_batches(2)
     for batch in batches:

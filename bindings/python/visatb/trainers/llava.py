@@ -154,11 +154,11 @@ class _Loss:
         z_loss: float,
         trainer: Any,
     ) -> None:
+        self._model = model
+        self._head: nn.Linear | None = plain_head(model) if linear else None
         # The Trainer would take the labels away from the model for it.
         smoothing = float(trainer.args.label_smoothing_factor)
         trainer.label_smoother = None
-        self._model = model
-        self._head: nn.Linear | None = plain_head(model) if linear else None
         self._inplace = inplace
         self.criterion = VITWLoss(
             tasks.weights,
