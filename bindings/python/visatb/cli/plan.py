@@ -1,0 +1,54 @@
+"""`visatb plan`: subsets, runs and cost of a project."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from visatb._sources import shown
+from visatb._streams import complain, printable, write
+from visatb.procedure import load_project, make_plan
+from visatb.procedure.project import DEFAULT_FILE
+
+from . import plan_formats
+
+_DESCRIPTION = """\
+Split the data of a project, draw its nested subsets, list its runs, and say what they cost beside
+the final run. PROJECT is a TOML file (docs/procedure.md). Everything is written into the project's
+output folder; the same project and data give the same files. With sizes in place of data nothing is
+written. Warnings go to standard error.
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Adds the command."""
+    parser = commands.add_parser(
+        "plan", help="subsets, runs and cost of a project", description=_DESCRIPTION
+    )
+    parser.add_argument(
+        "project",
+        metavar="PROJECT",
+        nargs="?",
+        default=DEFAULT_FILE,
+        help=f"project file (default: {DEFAULT_FILE})",
+    )
+    parser.add_argument(
+        "--format",
+        choices=plan_formats.FORMATS,
+        default="table",
+        help="what to print: a table; json, exactly plan.json; or shell, every command of every "
+        "run, for a scheduler of your own (default: table)",
+    )
+    parser.add_argument("--strict", action="store_true", help="exit with 1 if there are warnings")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Plans, prints and warns."""
+    project = load_project(arguments.project)
+    plan = make_plan(project)
+    write(plan_formats.FORMATS[arguments.format](project, plan))
+    for warning in plan.warnings:
+        place = f"{shown(project.file)}: {warning.path}"
+        complain(printable(f"visatb: warning: {place}: {warning.message}"))
+    return 1 if plan.warnings and arguments.strict else 0

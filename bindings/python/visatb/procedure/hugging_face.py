@@ -1,0 +1,126 @@
+"""Samples in a data set of Hugging Face's `datasets`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .._errors import DataError, FileError, UnsupportedError
+from .._sources import shown
+from .project import Data
+from .records import Input, Sample, known_split, sha256_of
+
+
+class Table:
+    """One split of a data set; the attributes and methods are those of `Records`."""
+
+    suffix = ""
+
+    def __init__(self, dataset: Any, samples: list[Sample], inputs: Sequence[Input]) -> None:
+        self.inputs = list(inputs)
+        self.samples = samples
+        self._dataset = dataset
+
+    def write(self, places: Sequence[int], path: Path) -> str:
+        """Writes some of the rows as a folder that `datasets.load_dataset` reads.
+
+        Returns:
+            The SHA-256 of the Parquet file in it.
+
+        Errors: FileError.
+        """
+        file = path / "train.parquet"
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._dataset.select(places).to_parquet(str(file))
+            with file.open("rb") as written:
+                os.fsync(written.fileno())
+                return sha256_of(written)
+        except OSError as reason:
+            what = reason.strerror or reason
+            raise FileError(f"{shown(str(path))}: cannot be written: {what}") from reason
+
+
+def read_data_set(data: Data, folder: Path) -> dict[str, Table]:
+    """Reads a data set: {split: its table}.
+
+    Errors: UnsupportedError (`datasets` is not installed), DataError, FileError.
+    """
+    name = data.hugging_face or ""
+    loaded = _load(name, folder, data)
+    splits = dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
+    tables: dict[str, Table] = {}
+    for split, dataset in splits.items():
+        known = known_split(split, name)
+        if known in tables:
+            raise DataError(f"{name}: two splits are both {known}")
+        tables[known] = _table(dataset, f"{name}: {split}", data)
+    return tables
+
+
+def _load(name: str, folder: Path, data: Data) -> Any:
+    try:
+        import datasets
+    except ModuleNotFoundError as missing:
+        if missing.name != "datasets":
+            raise
+        raise UnsupportedError(
+            "data.hugging_face needs the package datasets: pip install 'visatb[datasets]'"
+        ) from None
+    path = folder / name
+    try:
+        if path.is_dir() and any(path.glob("dataset_dict.json")) | any(path.glob("state.json")):
+            return datasets.load_from_disk(str(path))
+        return datasets.load_dataset(str(path) if path.exists() else name, data.config)
+    except Exception as reason:  # noqa: BLE001 - whatever `datasets` and what it stands on raise
+        raise DataError(f"{shown(name)}: datasets cannot load it: {reason}") from None
+
+
+def _table(dataset: Any, where: str, data: Data) -> Table:
+    wanted = [data.task, *([] if data.number_records else [data.id])]
+    wanted += [field for field in (data.split, data.together) if field]
+    lacking = [field for field in wanted if field not in dataset.column_names]
+    if lacking:
+        there = ", ".join(dataset.column_names)
+        raise DataError(f'{where}: no column "{lacking[0]}"; there are {there}')
+    texts = {field: _texts(dataset, field, where) for field in wanted}
+    rows = range(len(dataset))
+    ids = [str(row) for row in rows] if data.number_records else texts[data.id]
+    samples = [
+        Sample(
+            ids[row],
+            texts[data.task][row],
+            known_split(texts[data.split][row], f"{where}: row {row}") if data.split else None,
+            texts[data.together][row] if data.together else None,
+            row,
+        )
+        for row in rows
+    ]
+    return Table(dataset, samples, [Input(where, _sha256(dataset))])
+
+
+def _sha256(dataset: Any) -> str:
+    """That of the content, wherever it lies and however it is cut."""
+    digest = hashlib.sha256()
+    for table in dataset.with_format("arrow").iter(batch_size=1000):
+        for batch in table.combine_chunks().to_batches():
+            digest.update(batch.serialize())
+    return digest.hexdigest()
+
+
+def _texts(dataset: Any, field: str, where: str) -> list[str]:
+    """A column as strings; the names of a ClassLabel in place of its numbers."""
+    feature = dataset.features[field]
+    values = dataset[field][:] if hasattr(dataset[field], "__getitem__") else list(dataset[field])
+    if hasattr(feature, "int2str"):
+        return [str(feature.int2str(value)) for value in values]
+    for row, value in enumerate(values):
+        if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
+            raise DataError(
+                f'{where}: row {row}: "{field}" is {str(value)[:60]!r}; expected a string or a '
+                "whole number"
+            )
+    return [str(value) for value in values]

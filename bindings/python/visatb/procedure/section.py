@@ -1,0 +1,158 @@
+"""A table of a TOML file, read key by key: what is of a wrong kind or unknown is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from typing import Any, TypeVar
+
+from .._errors import DataError
+
+T = TypeVar("T")
+
+_KINDS = {
+    str: "a string",
+    bool: "true or false",
+    int: "a whole number",
+    list: "a list",
+    dict: "a table",
+}
+
+
+class Section:
+    """One table and where it stands; every key is taken once, and `finish` refuses the rest."""
+
+    def __init__(self, content: Any, file: str, path: str = "") -> None:
+        self.file = file
+        self.path = path
+        if not isinstance(content, dict):
+            raise self.fault("", f"{content!r}; expected a table")
+        self._left: dict[str, Any] = dict(content)
+
+    def fault(self, key: str, what: str) -> DataError:
+        """The error that a key's value is wrong."""
+        place = self.place(key)
+        return DataError(
+            f"{self.file}: {place}: {what}" if place else f"{self.file}: {what}", place
+        )
+
+    def place(self, key: str) -> str:
+        """How messages call a key; one that TOML would quote is quoted."""
+        if not key:
+            return self.path
+        plain = key.replace("_", "").replace("-", "")
+        shown = key if plain.isascii() and plain.isalnum() else json.dumps(key, ensure_ascii=False)
+        return f"{self.path}.{shown}" if self.path else shown
+
+    def has(self, key: str) -> bool:
+        """Whether the key is there and not taken yet."""
+        return key in self._left
+
+    def is_text(self, key: str) -> bool:
+        """Whether the key is there and a string."""
+        return isinstance(self._left.get(key), str)
+
+    def names(self) -> list[str]:
+        """The keys that are not taken yet."""
+        return list(self._left)
+
+    def take(self, key: str, kind: type[T], default: T | None = None) -> T | None:
+        """A value of this kind; the default where the key is not there."""
+        if key not in self._left:
+            return default
+        value = self._left.pop(key)
+        # To Python a boolean is a whole number.
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise self.fault(key, f"{value!r}; expected {_KINDS[kind]}")
+        return value
+
+    def text(self, key: str, default: str | None = None) -> str | None:
+        """A string that is not empty."""
+        value = self.take(key, str, default)
+        if value is not None and not value.strip():
+            raise self.fault(key, "empty")
+        return value
+
+    def choice(self, key: str, choices: Sequence[str], default: str) -> str:
+        """One of these strings."""
+        value = self.text(key, default) or default
+        if value not in choices:
+            raise self.fault(key, f'"{value}"; expected {either(choices)}')
+        return value
+
+    def count(self, key: str, default: int | None = None, *, least: int = 1) -> int | None:
+        """A whole number of at least so much."""
+        value = self.take(key, int, default)
+        if value is not None and value < least:
+            raise self.fault(key, f"{value}; expected a whole number of {least} or more")
+        return value
+
+    def number(self, key: str, default: float | None = None) -> float | None:
+        """A finite number."""
+        if key not in self._left:
+            return default
+        value = self._left.pop(key)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise self.fault(key, f"{value!r}; expected a number")
+        if not math.isfinite(value):
+            raise self.fault(key, f"{value}; expected a finite number")
+        return float(value)
+
+    def rate(self, key: str, default: Fraction) -> Fraction:
+        """A share above 0 and up to 1, as 0.25 or "1/4"."""
+        if key not in self._left:
+            return default
+        rate = as_fraction(self._left.pop(key))
+        if rate is None or not 0 < rate <= 1:
+            raise self.fault(key, 'expected a share above 0 and up to 1, as 0.25 or "1/4"')
+        return rate
+
+    def part(self, key: str) -> Fraction | int:
+        """A share below 1 or a whole number of samples; 0 where the key is not there."""
+        value = self._left.pop(key, 0)
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+            return value
+        rate = as_fraction(value)
+        if rate is None or not 0 <= rate < 1:
+            raise self.fault(key, "expected a share below 1, as 0.1, or a whole number of samples")
+        return rate
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """A string or a list of strings, none of them empty; none where the key is not there."""
+        if self.is_text(key):
+            return (str(self.text(key)),)
+        values = self.take(key, list, []) or []
+        for index, value in enumerate(values):
+            if not isinstance(value, str) or not value.strip():
+                raise self.fault(key, f"item {index} is {value!r}; expected a string")
+        return tuple(values)
+
+    def section(self, key: str) -> Section:
+        """The table of this name; an empty one where there is none."""
+        return Section(self._left.pop(key, {}), self.file, self.place(key))
+
+    def finish(self) -> None:
+        """Refuses what nobody took."""
+        if self._left:
+            raise self.fault(next(iter(self._left)), "unknown")
+
+
+def as_fraction(value: Any) -> Fraction | None:
+    """What a share says: 0.03125, "1/32"; None for what is none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    try:
+        # 0.29 means 29/100, not the double beside it.
+        return Fraction(value).limit_denominator(10**9)
+    except (ValueError, ZeroDivisionError):
+        return None
+
+
+def either(choices: Iterable[str]) -> str:
+    """Names as a message offers them: "a", "b" or "c"."""
+    *first, last = [f'"{choice}"' for choice in choices]
+    return f"{', '.join(first)} or {last}" if first else last
