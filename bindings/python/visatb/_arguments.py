@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 
+from . import _paths
 from ._errors import ArgumentError
 
 Temperature = float | Literal["auto"]
 FORMS = ("full", "simple", "precise")
+file_name = _paths.file_name
 
 
 def temperature_or_zero(temperature: Temperature) -> float:
@@ -68,20 +69,6 @@ def name_bytes(argument: str, name: object) -> bytes:
     if b"\0" in encoded:
         raise ArgumentError(f"{argument} = {name!r}; a name has no NUL in it")
     return encoded
-
-
-def file_name(argument: str, path: object) -> str:
-    """A path as a string that the system can take."""
-    name = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
-    if not isinstance(name, str):
-        raise ArgumentError(f"{argument} = {path!r}; expected a path")
-    try:
-        has_nul = b"\0" in os.fsencode(name)
-    except UnicodeEncodeError:
-        has_nul = True
-    if has_nul:
-        raise ArgumentError(f"{argument} = {path!r}; no file can have this name")
-    return name
 
 
 def _numbers(values: Sequence[float]) -> list[float]:

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ._arguments import file_name
 from ._errors import ArgumentError, DataError, FileError
+from ._paths import file_name
 
 PathLike = str | os.PathLike[str]
 Source = Mapping[str, Any] | PathLike

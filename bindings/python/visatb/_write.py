@@ -9,8 +9,8 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from ._arguments import file_name
 from ._errors import FileError
+from ._paths import file_name
 from ._sources import PathLike, shown
 
 

@@ -41,14 +41,9 @@ class Writer:
 
     def write_weights(self, project: Project) -> None:
         """The weights of all runs but VisATB's: 1, or what is fixed."""
-        weights = {
-            task.name: 1.0 if task.fixed_weight is None else task.fixed_weight
-            for task in project.trained
-        }
-        content = {"visatb_weights": 1, "tasks": list(weights), "weights": weights}
         path = self._folder / EQUAL_WEIGHTS
         _make_folder(path.parent)
-        write_whole(path, (json.dumps(content, ensure_ascii=False, indent=1) + "\n").encode())
+        write_whole(path, equal_weights(project))
 
     def write_lists(self) -> None:
         """The ids of every split, and of every subset to train on."""
@@ -99,6 +94,16 @@ class Writer:
         write_whole(path, content)
         digest = hashlib.sha256(content).hexdigest()
         self.subsets.append(Subset(task, split, subset, len(lines), digest, file))
+
+
+def equal_weights(project: Project) -> bytes:
+    """The weights of all runs but VisATB's, as the file that is written."""
+    weights = {
+        task.name: 1.0 if task.fixed_weight is None else task.fixed_weight
+        for task in project.trained
+    }
+    content = {"visatb_weights": 1, "tasks": list(weights), "weights": weights}
+    return (json.dumps(content, ensure_ascii=False, indent=1) + "\n").encode()
 
 
 def _make_folder(path: Path) -> None:

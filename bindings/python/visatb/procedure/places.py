@@ -8,8 +8,8 @@ from pathlib import Path
 from .._errors import DataError
 from .commands import evaluation_of, placeholders, quoted
 from .materials import EQUAL_WEIGHTS
-from .plan import Plan, Run, file_name_of
-from .project import Project
+from .plan import Material, Plan, Run, file_name_of
+from .project import VISATB, Project
 
 SCORES, PER_SAMPLE = "scores.json", "per_sample.jsonl"
 WEIGHTS, RESULTS = "weights.json", "results.json"
@@ -45,13 +45,35 @@ def evaluations(project: Project, run: Run) -> list[Evaluation]:
     return found
 
 
+def question_material(plan: Plan, split: str, task: str) -> Material | None:
+    """The file of a task's samples in a split; None where the data has none."""
+    stem = f"data/{split}/{file_name_of(task)}"
+    known = (stem, f"{stem}.json", f"{stem}.jsonl")
+    return next((one for one in plan.materials if one.file in known), None)
+
+
+def answers_folder(project: Project, run: Run, evaluation: Evaluation) -> Path:
+    """The folder that an evaluation writes its answers into, a file a task."""
+    return project.output / run.folder / f"answers{evaluation.name.removeprefix('evaluate')}"
+
+
+def scores_file(project: Project, run: Run, evaluation: Evaluation) -> Path:
+    """The file that an evaluation writes its scores into."""
+    return project.output / run.folder / f"{evaluation.name}.json"
+
+
 def weights_file(project: Project, run: Run) -> Path:
     """The weights that a run trains with: equal ones, or VisATB's, made before it begins."""
-    methods = {method.name: method.kind for method in project.methods}
-    if methods.get(run.method) == "VisATB":
+    if needs_weights(project, run):
         name = WEIGHTS if run.method == "VisATB" else f"weights/{file_name_of(run.method)}.json"
         return project.output / name
     return project.output / EQUAL_WEIGHTS
+
+
+def needs_weights(project: Project, run: Run) -> bool:
+    """Whether a run trains with the weights that the measuring runs make."""
+    methods = {method.name: method.kind for method in project.methods}
+    return methods.get(run.method) == VISATB
 
 
 def model_of(project: Project, run: Run) -> Path:
@@ -82,7 +104,6 @@ def evaluation_values(
 
     Errors: DataError (it names {questions}, and the data has none).
     """
-    folder = project.output / run.folder
     trained = model_of(project, run) if run.is_trained else Path(project.commands.base_model)
     values: dict[str, str | int | Path] = {
         **_common(project, run),
@@ -90,8 +111,8 @@ def evaluation_values(
         "split": run.split,
         "tasks": ",".join(evaluation.tasks),
         "task": evaluation.tasks[0],
-        "answers": folder / f"answers{evaluation.name.removeprefix('evaluate')}",
-        "scores": folder / f"{evaluation.name}.json",
+        "answers": answers_folder(project, run, evaluation),
+        "scores": scores_file(project, run, evaluation),
     }
     if "questions" in placeholders(evaluation.template):
         values["questions"] = _questions(project, plan, run, evaluation)
@@ -102,15 +123,13 @@ def _questions(project: Project, plan: Plan, run: Run, evaluation: Evaluation) -
     """The file of one task's samples in the split; or the folder of all of them."""
     files = {}
     for task in evaluation.tasks:
-        stem = f"data/{run.split}/{file_name_of(task)}"
-        known = (stem, f"{stem}.json", f"{stem}.jsonl")
-        file = next((one.file for one in plan.materials if one.file in known), None)
-        if file is None:
+        material = question_material(plan, run.split, task)
+        if material is None:
             raise DataError(
                 f"{project.file}: the command that evaluates {task} names {{questions}}, and "
                 f"the data has no {run.split} samples of it"
             )
-        files[task] = project.output / file
+        files[task] = project.output / material.file
     if evaluation.name != "evaluate":
         return files[evaluation.tasks[0]]
     return project.output / "data" / run.split

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from .._arguments import FORMS, file_name
+from .._arguments import FORMS
 from .._errors import DataError, FileError
+from .._paths import file_name
 from .._sources import PathLike, shown
 from .section import Section, either
 
