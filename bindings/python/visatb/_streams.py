@@ -26,10 +26,10 @@ def guarded(program: Callable[[], int], name: str) -> int:
         code = _exit_code(program)
         sys.stdout.flush()
     except BrokenPipeError:
-        _silence(sys.stdout)
+        silence(sys.stdout)
         code = PIPE_CLOSED
     except OSError as error:
-        _silence(sys.stdout)
+        silence(sys.stdout)
         complain(f"{name}: standard output: {error.strerror or error}")
         code = FAILED
     except KeyboardInterrupt:
@@ -42,7 +42,7 @@ def complain(text: str) -> None:
     try:
         print(text, file=sys.stderr, flush=True)
     except OSError:
-        _silence(sys.stderr)
+        silence(sys.stderr)
 
 
 def write(text: str) -> None:
@@ -85,8 +85,8 @@ def _nowhere() -> TextIO:
     return Path(os.devnull).open("w", encoding="utf-8")
 
 
-def _silence(stream: TextIO) -> None:
-    """Python would flush once more at exit, and complain."""
+def silence(stream: TextIO) -> None:
+    """Sends the rest to nowhere; Python would flush once more at exit, and complain."""
     with suppress(OSError, ValueError):  # a stream without a descriptor
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())

@@ -11,7 +11,7 @@ from visatb._errors import ArgumentError, DataError, Error, FileError, LibraryEr
 from visatb._streams import complain, guarded, printable, write
 from visatb._version import __version__
 
-from . import evaluate, plan, template, weights
+from . import evaluate, plan, run, template, weights
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
@@ -26,6 +26,8 @@ exit codes:
   2  wrong usage
   3  a file cannot be read or written, or what it says is wrong
   4  the installation is broken; `python -m visatb` says how to mend it
+  5  a command of the project failed
+  130, 143  stopped by Ctrl-C or SIGTERM
 """
 
 
@@ -85,6 +87,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"visatb {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (plan, weights, evaluate, template):
+    for command in (plan, run, weights, evaluate, template):
         command.add_parser(commands)
     return parser

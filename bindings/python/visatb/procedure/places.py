@@ -65,9 +65,14 @@ def scores_file(project: Project, run: Run, evaluation: Evaluation) -> Path:
 def weights_file(project: Project, run: Run) -> Path:
     """The weights that a run trains with: equal ones, or VisATB's, made before it begins."""
     if needs_weights(project, run):
-        name = WEIGHTS if run.method == "VisATB" else f"weights/{file_name_of(run.method)}.json"
-        return project.output / name
+        return weights_of_method(project, run.method)
     return project.output / EQUAL_WEIGHTS
+
+
+def weights_of_method(project: Project, method: str) -> Path:
+    """The weights of VisATB, or of a variant of it."""
+    name = WEIGHTS if method == VISATB else f"weights/{file_name_of(method)}.json"
+    return project.output / name
 
 
 def needs_weights(project: Project, run: Run) -> bool:

@@ -1,0 +1,148 @@
+"""`visatb run`: the commands of a plan, carried out, and what is made of their results."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from visatb._errors import ArgumentError
+from visatb._sources import shown
+from visatb._streams import complain, printable
+from visatb.procedure import load_project
+from visatb.procedure.commands import check_commands
+from visatb.procedure.plan import Run
+from visatb.procedure.project import DEFAULT_FILE, Project
+from visatb.running.book import Book
+from visatb.running.collect import collect
+from visatb.running.orders import check_stages
+from visatb.running.ready import plan_of
+from visatb.running.runner import Runner, exit_code
+from visatb.running.take import take
+
+from . import run_display, run_formats
+
+_DESCRIPTION = """\
+Carry out the plan of a project: train and evaluate its runs, and make scores.json, weights.json and
+results.json of what comes out (docs/running.md). It may be stopped or killed at any moment, and
+goes on where it was when it is started again; several at once, on one machine or on several that
+share the folder, share the work. Without a plan, it makes one.
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Adds the command."""
+    parser = commands.add_parser(
+        "run", help="train and evaluate the runs of a plan", description=_DESCRIPTION
+    )
+    parser.add_argument(
+        "project",
+        metavar="PROJECT",
+        nargs="?",
+        default=DEFAULT_FILE,
+        help=f"project file (default: {DEFAULT_FILE})",
+    )
+    parser.add_argument(
+        "--gpus", metavar="A,B,...", help="GPUs to use (default: what the project lists)"
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="commands at once where no GPUs are listed (default: what the project says, else 1)",
+    )
+    parser.add_argument(
+        "--only", action="extend", nargs="+", default=[], metavar="RUN", help="only these runs"
+    )
+    parser.add_argument(
+        "--take",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="RUN[=FILE]",
+        help="start nothing; take in the scores of a run that was made elsewhere: those in FILE, "
+        "or what its evaluations wrote into its folder",
+    )
+    parser.add_argument(
+        "--collect",
+        action="store_true",
+        help="start nothing; make scores, weights and results of what is done",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="start nothing; print what is done and what is not"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs, takes in, or collects."""
+    project = _with_options(load_project(arguments.project), arguments)
+    plan, is_new = plan_of(project)
+    display = run_display.display()
+    if is_new:
+        display.say(f"planned {len(plan.runs)} runs into {shown(str(project.output))}")
+    book = Book(project, plan)
+    book.check()
+    chosen = _chosen(book, arguments.only)
+    if arguments.dry_run:
+        sys.stdout.write(run_formats.table(book, chosen))
+        return 0
+    if arguments.take:
+        _take(book, arguments.take)
+    if arguments.collect:
+        collected = collect(book)
+        for line in collected.notes:
+            complain(printable(f"visatb: {line}"))
+        return collected.code
+    if arguments.take:
+        return 0
+    check_commands(project)
+    check_stages(book)
+    display.open()
+    try:
+        report = Runner(book, chosen, display).run()
+    finally:
+        display.close()
+    run_formats.conclude(report, display)
+    return exit_code(report)
+
+
+def _with_options(project: Project, arguments: argparse.Namespace) -> Project:
+    commands = project.commands
+    if arguments.gpus is not None:
+        gpus = tuple(gpu.strip() for gpu in arguments.gpus.split(",") if gpu.strip())
+        if len(set(gpus)) < len(gpus):
+            raise ArgumentError(f"--gpus {arguments.gpus}: one of them is there twice")
+        if gpus and len(gpus) < commands.gpus_per_run:
+            raise ArgumentError(
+                f"--gpus {arguments.gpus}: a command of this project takes {commands.gpus_per_run}"
+            )
+        commands = replace(commands, gpus=gpus)
+    if arguments.jobs is not None:
+        if arguments.jobs < 1:
+            raise ArgumentError(f"--jobs {arguments.jobs}: expected 1 or more")
+        commands = replace(commands, jobs=arguments.jobs)
+    return replace(project, commands=commands)
+
+
+def _chosen(book: Book, names: list[str]) -> list[Run]:
+    """The runs to do, in the plan's order."""
+    wanted = {book.plan.run(name).name for name in names}
+    return [one for one in book.plan.runs if not names or one.name in wanted]
+
+
+def _take(book: Book, wanted: list[str]) -> None:
+    for text in wanted:
+        # A task's name may hold a "=" too.
+        names = [one.name for one in book.plan.runs]
+        name = next((one for one in names if text == one or text.startswith(f"{one}=")), "")
+        if not name:
+            name = book.plan.run(text.partition("=")[0]).name
+        file = text[len(name) + 1 :]
+        if text != name and not file:
+            raise ArgumentError(f"--take {text}: expected a file after the =")
+        is_new = take(book, name, Path(file) if file else None)
+        was = "taken in" if is_new else "is there already, and the same"
+        sys.stdout.write(f"{name}: {was}\n")

@@ -1,0 +1,83 @@
+"""Answers made scores: the one place that knows `visatb.scoring`.
+
+A supervisor, which must start fast, runs this file by its path for the answers of an evaluation.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+def score_folder(
+    folder: Path, asked: Mapping[str, Sequence[str]], references: Mapping[str, str]
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Scores a folder of answers, one file a task.
+
+    Args:
+        folder: holds <task>.jsonl, by the task's name as a file's.
+        asked: {task: its metrics}.
+        references: {task: the file of its samples}.
+
+    Returns:
+        {task: {metric: a score, or {sample: its score}}}, and what is to be said about them.
+
+    Errors: ArgumentError, DataError, FileError, UnsupportedError.
+    """
+    from visatb._errors import DataError
+    from visatb.procedure.plan import file_name_of
+    from visatb.running.called import called
+
+    scoring = importlib.import_module("visatb.scoring")
+    scores: dict[str, dict[str, Any]] = {}
+    notes = []
+    for task, metrics in asked.items():
+        answers = folder / f"{file_name_of(task)}.jsonl"
+        if not answers.exists():
+            raise DataError(f"{called(answers)}: was not written")
+        scores[task] = {}
+        for metric in metrics:
+            truths = references[task] if scoring.METRICS[metric].references else None
+            scored = scoring.score_answers(metric, answers, truths)
+            scores[task][metric] = scored.score if scored.values is None else dict(scored.values)
+            notes += [f"{task}.{metric}: {note}" for note in scored.notes]
+    return scores, notes
+
+
+class Known(NamedTuple):
+    """Of a metric: whether more of it is better, and whether it needs the samples' own answers."""
+
+    higher_is_better: bool
+    needs_references: bool
+
+
+def known_metrics() -> dict[str, Known]:
+    """Every metric that answers can be scored by."""
+    metrics = importlib.import_module("visatb.scoring").METRICS
+    return {
+        name: Known(metric.higher_is_better, bool(metric.references))
+        for name, metric in metrics.items()
+    }
+
+
+def _main() -> int:
+    # The folder of this file is no place to import from.
+    sys.path.pop(0)
+    from visatb._errors import ArgumentError, Error
+
+    order = json.load(sys.stdin)
+    try:
+        scores, notes = score_folder(Path(order["path"]), order["asked"], order["references"])
+    except (ArgumentError, Error) as error:
+        json.dump({"error": str(error)}, sys.stdout)
+    else:
+        json.dump({"scores": scores, "notes": notes}, sys.stdout)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main())

@@ -1,0 +1,147 @@
+"""From the results of the measuring runs to scores.json, per_sample.jsonl and the weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from .._errors import ArgumentError, DataError
+from ..procedure.places import PER_SAMPLE, SCORES, weights_of_method
+from ..procedure.plan import Plan
+from ..procedure.project import VISATB, Method, Project, WeightSettings
+from ..procedure.runs import MEASURE
+from ..scores import compute_weights
+from .book import Book
+from .called import called
+from .markers import Scores
+from .results_in import score_of
+from .whole import json_bytes, put, writing
+
+# Warnings that `visatb plan` has given already, before anything was trained.
+_SAID_BY_PLAN = {"few_mini_samples", "few_large_samples", "few_steps"}
+
+# What scores.json says of a task, of what a plan says.
+_OF_A_TASK = ("name", "metrics", "group", "fixed_weight", "samples")
+
+
+@dataclass
+class Gathered:
+    """What came of the measuring runs.
+
+    Attributes:
+        refused: {method: why there are no weights for it}.
+        notes: what weakens the weights, for people.
+    """
+
+    refused: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def gather_weights(book: Book) -> Gathered:
+    """Writes what is made from the measuring runs, all of which must be done.
+
+    Weights that the scores cannot carry are not written, and why is in the result.
+
+    Errors: FileError, DataError (a marker that is none).
+    """
+    project, plan = book.project, book.plan
+    results = {run.name: book.result(run) or {} for run in plan.runs if run.purpose == MEASURE}
+    gathered = Gathered()
+    with writing(project.output):
+        lines = list(_per_sample(plan, results, gathered))
+        if lines:
+            put(project.output / PER_SAMPLE, "".join(lines).encode())
+        document = scores_document(project, plan, results, with_samples=bool(lines))
+        put(project.output / SCORES, json_bytes(document))
+        _put_weights(project, gathered)
+    return gathered
+
+
+def scores_document(
+    project: Project, plan: Plan, results: dict[str, Scores], *, with_samples: bool
+) -> dict[str, Any]:
+    """scores.json."""
+    runs: dict[str, Any] = {}
+    for name, scores in results.items():
+        kind, _, unit = name.partition(":")
+        plain = {task: {m: score_of(v) for m, v in of.items()} for task, of in scores.items()}
+        if unit:
+            runs.setdefault(kind, {})[unit] = plain
+        else:
+            runs[kind] = plain
+    return {
+        "visatb_scores": 1,
+        "form": plan.form,
+        "note": f"visatb run, plan {plan.identity}",
+        "tasks": [
+            {key: task[key] for key in _OF_A_TASK if key in task}
+            for task in plan.tasks
+            if "zero_shot" not in task
+        ],
+        "runs": runs,
+        **_settings(project.weights),
+        "sampling": _sampling(plan),
+        **({"per_sample": PER_SAMPLE} if with_samples else {}),
+    }
+
+
+def _settings(weights: WeightSettings) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    if weights.alphas is not None:
+        settings["alphas"] = dict(zip(("out", "in", "difficulty"), weights.alphas, strict=True))
+    if weights.temperature is not None:
+        settings["temperature"] = weights.temperature
+    if weights.range is not None:
+        settings["range"] = list(weights.range)
+    return settings
+
+
+def _sampling(plan: Plan) -> dict[str, Any]:
+    sampling = {key: plan.sampling[key] for key in ("large", "mini", "seed", "batch_size")}
+    if plan.sampling["epochs"] != 1:
+        # The library counts the steps of one pass over the data.
+        del sampling["batch_size"]
+    return sampling
+
+
+def _per_sample(plan: Plan, results: dict[str, Scores], gathered: Gathered) -> Iterator[str]:
+    """Lines of per_sample.jsonl: of tasks whose samples are the same ones in all runs."""
+    for task in [task["name"] for task in plan.tasks]:
+        by_run = {run: scores[task] for run, scores in results.items() if task in scores}
+        tables = {
+            (run, metric): value
+            for run, metrics in by_run.items()
+            for metric, value in metrics.items()
+            if isinstance(value, dict)
+        }
+        samples = {frozenset(values) for values in tables.values()}
+        if len(samples) > 1:
+            gathered.notes.append(
+                f"{task}: its runs were scored on different samples, so {PER_SAMPLE} is without it"
+            )
+            continue
+        for (run, metric), values in tables.items():
+            line: dict[str, Any] = {"run": run, "task": task, "metric": metric}
+            line |= {"values": dict(sorted(values.items()))}
+            yield json.dumps(line, ensure_ascii=False) + "\n"
+
+
+def _put_weights(project: Project, gathered: Gathered) -> None:
+    """The weights of VisATB, trained with or not, and of its variants with alphas of their own."""
+    variants = {method.name: method for method in project.methods if method.kind == VISATB}
+    for method in ({VISATB: Method(VISATB, VISATB)} | variants).values():
+        path = weights_of_method(project, method.name)
+        try:
+            weights = compute_weights(project.output / SCORES, alphas=method.alphas)
+        except (DataError, ArgumentError) as error:
+            gathered.refused[method.name] = str(error)
+            continue
+        for warning in weights.warnings:
+            if warning.code in _SAID_BY_PLAN:
+                continue
+            note = f"{called(project.output / SCORES)}: {warning.where}: {warning.message}"
+            if note not in gathered.notes:
+                gathered.notes.append(note)
+        put(path, weights.to_json().encode())

@@ -1,0 +1,128 @@
+"""What says that a stage is done, and what says that an attempt at it failed."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .._errors import DataError, FileError
+from .._write import write_whole
+from .called import called
+from .order import Outcome
+
+# {task: {metric: a score, or {sample: its score}}}
+Scores = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Marker:
+    """A stage that is done.
+
+    Attributes:
+        plan: the identity of its plan.
+        run, stage: which.
+        attempt: the one that did it.
+        command: its line; "" for a result that was taken in.
+        weights: the SHA-256 of the weights that it trained with, or "".
+        training: the attempt that trained what was evaluated, or "".
+        gpus, host: where.
+        began, ended: when, in seconds since 1970.
+        steps: of a training.
+        scores: of an evaluation, as it was checked.
+    """
+
+    plan: str
+    run: str
+    stage: str
+    attempt: str
+    command: str
+    host: str
+    began: float
+    ended: float
+    gpus: str = ""
+    weights: str = ""
+    training: str = ""
+    steps: int = 0
+    scores: Scores = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return max(self.ended - self.began, 0.0)
+
+    def save(self, path: Path) -> None:
+        """Writes it; when this returns, a power cut does not take it away.
+
+        Errors: FileError.
+        """
+        content = {"visatb_done": 1, **asdict(self)}
+        write_whole(path, (json.dumps(content, ensure_ascii=False) + "\n").encode())
+        keep(path.parent)
+
+
+def read_marker(path: Path, plan: str) -> Marker | None:
+    """The marker of a stage; None where it is not done.
+
+    Errors: FileError, DataError (of another plan; no marker).
+    """
+    content = _read(path)
+    if content is None:
+        return None
+    version = content.pop("visatb_done", None)
+    try:
+        marker = Marker(**content)
+    except TypeError:
+        version = None
+    if version != 1:
+        raise DataError(f"{called(path)}: not as `visatb run` writes it")
+    if marker.plan != plan:
+        raise DataError(
+            f"{called(path)}: of another plan; expected {called(path.parent)} to be removed, or "
+            "another output in the project"
+        )
+    return marker
+
+
+def save_failure(path: Path, outcome: Outcome) -> None:
+    """Leaves word of a failed attempt for those who watch it from elsewhere, if it can be left."""
+    with suppress(FileError):
+        write_whole(path, outcome.to_json().encode())
+
+
+def read_failure(path: Path, since: float) -> Outcome | None:
+    """The failure that was left since then; None where there is none."""
+    try:
+        if path.stat().st_mtime < since:
+            return None
+        content = _read(path)
+        return None if content is None else Outcome.from_content(content)
+    except (OSError, DataError, KeyError):
+        return None
+
+
+def keep(folder: Path) -> None:
+    """On the disk what names a folder holds, as far as its file system can."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as reason:
+        raise FileError(f"{called(path)}: {reason.strerror}") from reason
+    except (ValueError, RecursionError) as reason:
+        raise DataError(f"{called(path)}: not JSON: {reason}") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{called(path)}: not as `visatb run` writes it")
+    return content

@@ -1,0 +1,185 @@
+"""From a stage that is to be done to the order that its supervisor gets."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import secrets
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from .._errors import DataError
+from ..procedure.commands import fill, placeholders, quoted
+from ..procedure.materials import equal_weights
+from ..procedure.places import (
+    Evaluation,
+    answers_folder,
+    evaluation_values,
+    model_of,
+    needs_weights,
+    question_material,
+    scores_file,
+    training_values,
+    weights_file,
+)
+from ..procedure.plan import Material, Plan, Run
+from ..procedure.project import Metric, Project
+from ..procedure.section import either
+from .answers import Known, known_metrics
+from .book import Book, sha256_of
+from .order import Check, Needed, Order, file_of
+from .slots import Slot, visible_gpus
+from .stages import Stage, metrics_of
+
+_OF_PLAN = "what the plan made; `visatb plan` makes it again"
+
+
+def order_of(book: Book, stage: Stage, slot: Slot, port: int | None) -> Order:
+    """The order to do a stage.
+
+    Args:
+        book: what is done already.
+        stage: what is to be done.
+        slot: where.
+        port: for {port}; None where the command does not name it.
+
+    Errors: DataError (the command names what is not there).
+    """
+    project, plan, run = book.project, book.plan, stage.run
+    gpus, count = visible_gpus(slot, project.commands)
+    given = quoted({"gpus": gpus, "gpu_count": count, "port": "" if port is None else port})
+    order = Order(
+        plan=plan.identity,
+        run=run.name,
+        stage=stage.name,
+        attempt=secrets.token_hex(8),
+        line="",
+        folder=file_of(project.folder),
+        environment={"CUDA_VISIBLE_DEVICES": gpus} if slot.gpus else {},
+        gpus=",".join(slot.gpus),
+        log=file_of(stage.log),
+        marker=file_of(stage.marker),
+        failure=file_of(stage.failure),
+        needed=(),
+        fresh=True,
+        check=check_of(project, plan, run, stage.evaluation),
+    )
+    if stage.evaluation is None:
+        needed = [*_needed(project, plan, [run.data]), _weights(book, run)]
+        return dataclasses.replace(
+            order,
+            line=fill(project.commands.train or "", training_values(project, plan, run) | given),
+            fresh=not project.commands.keep_partial,
+            needed=tuple(needed),
+            weights=needed[-1].sha256,
+            steps=run.steps,
+        )
+    values = evaluation_values(project, plan, run, stage.evaluation) | given
+    return dataclasses.replace(
+        order,
+        line=fill(stage.evaluation.template, values),
+        needed=tuple(_questions(project, plan, run, stage.evaluation)),
+        training=book.training(run) or "",
+    )
+
+
+def template_of(project: Project, stage: Stage) -> str:
+    """The template of a stage's command."""
+    if stage.evaluation is None:
+        return project.commands.train or ""
+    return stage.evaluation.template
+
+
+def check_of(project: Project, plan: Plan, run: Run, evaluation: Evaluation | None) -> Check:
+    """How the result of a run's stage is checked."""
+    if evaluation is None:
+        return Check("model", file_of(model_of(project, run)))
+    metrics = metrics_of(plan)
+    asked = {task: metrics[task] for task in evaluation.tasks}
+    names = placeholders(evaluation.template)
+    ids = _ids(project, plan, run, evaluation) if names & {"questions", "answers"} else {}
+    if "scores" in names:
+        path = file_of(scores_file(project, run, evaluation))
+        return Check("scores", path, asked, {}, ids)
+    references = {}
+    for task in evaluation.tasks:
+        material = question_material(plan, run.split, task)
+        if material is not None:
+            references[task] = file_of(project.output / material.file)
+    path = file_of(answers_folder(project, run, evaluation))
+    return Check("answers", path, asked, references, ids)
+
+
+def check_stages(book: Book) -> None:
+    """Refuses, before anything is started, what a stage would only fail at in the end.
+
+    Errors: DataError.
+    """
+    for run in book.plan.runs:
+        for stage in book.stages[run.name]:
+            if stage.evaluation is not None:
+                evaluation_values(book.project, book.plan, run, stage.evaluation)
+                check = check_of(book.project, book.plan, run, stage.evaluation)
+                if check.kind == "answers":
+                    _check_answers(book.project, check, run)
+
+
+def _check_answers(project: Project, check: Check, run: Run) -> None:
+    known = known_metrics()
+    tasks = {task.name: task for task in project.tasks}
+    for task, metrics in check.asked.items():
+        for metric in tasks[task].metrics:
+            _check_metric(project, task, metric, known)
+        if any(known[metric].needs_references for metric in metrics):
+            _check_reference(project, task, check.references.get(task), run.split)
+
+
+def _check_metric(project: Project, task: str, metric: Metric, known: Mapping[str, Known]) -> None:
+    place = f"{project.file}: tasks.{task}.metrics"
+    if metric.name not in known:
+        raise DataError(
+            f'{place}: answers cannot be scored by "{metric.name}"; expected {either(known)}, or '
+            "a command that names {scores}"
+        )
+    if known[metric.name].higher_is_better != metric.higher_is_better:
+        better = "higher" if known[metric.name].higher_is_better else "lower"
+        raise DataError(f"{place}: of {metric.name}, {better} is better")
+
+
+def _check_reference(project: Project, task: str, reference: str | None, split: str) -> None:
+    what = f"has no {split} samples of it" if reference is None else "is no JSON"
+    if reference is None or Path(reference).suffix not in {".json", ".jsonl"}:
+        raise DataError(
+            f"{project.file}: tasks.{task}: its answers cannot be scored, for the data {what}; "
+            "expected a command that names {scores}"
+        )
+
+
+def _ids(project: Project, plan: Plan, run: Run, evaluation: Evaluation) -> dict[str, str]:
+    return {
+        subset.task: file_of(project.output / subset.file)
+        for subset in plan.subsets
+        if subset.split == run.split and subset.task in evaluation.tasks and subset.file
+    }
+
+
+def _questions(project: Project, plan: Plan, run: Run, evaluation: Evaluation) -> Iterable[Needed]:
+    if not placeholders(evaluation.template) & {"questions", "answers"}:
+        return []
+    found = (question_material(plan, run.split, task) for task in evaluation.tasks)
+    return _needed(project, plan, [material.file for material in found if material is not None])
+
+
+def _needed(project: Project, plan: Plan, files: Iterable[str]) -> list[Needed]:
+    materials: dict[str, Material] = {material.file: material for material in plan.materials}
+    return [
+        Needed(file_of(project.output / file), materials[file].sha256, _OF_PLAN) for file in files
+    ]
+
+
+def _weights(book: Book, run: Run) -> Needed:
+    path = weights_file(book.project, run)
+    if needs_weights(book.project, run):
+        return Needed(file_of(path), sha256_of(path), "as it was; it has just been made anew")
+    expected = hashlib.sha256(equal_weights(book.project)).hexdigest()
+    return Needed(file_of(path), expected, _OF_PLAN)

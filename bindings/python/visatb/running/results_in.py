@@ -1,0 +1,180 @@
+"""What an evaluation wrote, checked to the last number before it counts."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .._errors import DataError, FileError
+from .called import called
+from .markers import Scores
+
+_WRAPPED = "visatb_run_scores"
+_WRAPPING = {_WRAPPED, "plan", "run", "scores"}
+
+
+def read_scores(path: Path, plan: str, run: str, asked: Mapping[str, Sequence[str]]) -> Scores:
+    """The scores in a file that an evaluation wrote.
+
+    Args:
+        path: {task: {metric: a number, or {sample: a number}}}, alone or as
+            {"visatb_run_scores": 1, "plan": ..., "run": ..., "scores": ...}.
+        plan: the identity that the file must have, if it has one.
+        run: the same.
+        asked: {task: its metrics}, all of which must be there, and nothing else.
+
+    Errors: FileError, DataError.
+    """
+    name = called(path)
+    content = _parsed(path, name)
+    if _WRAPPED in content:
+        content = _unwrapped(content, name, plan, run)
+    check_scores(content, name, asked)
+    return content
+
+
+def check_scores(scores: object, name: str, asked: Mapping[str, Sequence[str]]) -> None:
+    """Refuses scores that are not what was asked.
+
+    Errors: DataError.
+    """
+    _check_keys(scores, asked, name, "task")
+    assert isinstance(scores, dict)  # noqa: S101 - for the type; checked above
+    for task, metrics in asked.items():
+        _check_keys(scores[task], metrics, f"{name}: {task}", "metric")
+        for metric in metrics:
+            _check_value(scores[task][metric], f"{name}: {task}.{metric}")
+
+
+def check_ids(scores: Scores, name: str, ids: Mapping[str, Path]) -> None:
+    """Refuses scores by sample that are not of the samples of their task.
+
+    Args:
+        scores: that have been checked.
+        name: how messages call them.
+        ids: {task: a file of ids, one a line}.
+
+    Errors: DataError, FileError.
+    """
+    for task, path in ids.items():
+        by_sample = {m: v for m, v in scores.get(task, {}).items() if isinstance(v, dict)}
+        if not by_sample:
+            continue
+        expected = _lines(path)
+        for metric, values in by_sample.items():
+            place = f"{name}: {task}.{metric}"
+            unknown = sorted(values.keys() - expected)
+            if unknown:
+                raise DataError(f'{place}: "{unknown[0]}" is no sample of it in {called(path)}')
+            if len(values) < len(expected):
+                missing = min(expected - values.keys())
+                raise DataError(
+                    f'{place}: {len(values)} of {len(expected)} samples; "{missing}" is missing'
+                )
+
+
+def score_of(value: float | Mapping[str, float]) -> float:
+    """The score itself: of scores by sample, their mean."""
+    if isinstance(value, Mapping):
+        return math.fsum(value.values()) / len(value)
+    return value
+
+
+def _parsed(path: Path, name: str) -> dict[str, Any]:
+    try:
+        text = path.read_bytes().decode()
+    except FileNotFoundError:
+        raise DataError(f"{name}: was not written") from None
+    except OSError as reason:
+        raise FileError(f"{name}: {reason.strerror}") from reason
+    except UnicodeDecodeError:
+        raise DataError(f"{name}: not UTF-8") from None
+    if not text.strip():
+        raise DataError(f"{name}: empty")
+    try:
+        content = json.loads(text, object_pairs_hook=_once(name), parse_constant=_no_constant(name))
+    except (ValueError, RecursionError) as reason:
+        raise DataError(f"{name}: not JSON: {reason}") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{name}: expected an object, {{task: {{metric: number}}}}")
+    return content
+
+
+def _once(name: str) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
+    def hook(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        content = dict(pairs)
+        if len(content) < len(pairs):
+            seen: set[str] = set()
+            twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+            raise DataError(f'{name}: "{twice}" is there twice')
+        return content
+
+    return hook
+
+
+def _no_constant(name: str) -> Callable[[str], None]:
+    def refuse(constant: str) -> None:
+        raise DataError(f"{name}: {constant} is no score; expected a finite number")
+
+    return refuse
+
+
+def _unwrapped(content: dict[str, Any], name: str, plan: str, run: str) -> dict[str, Any]:
+    if content[_WRAPPED] != 1:
+        raise DataError(f"{name}: {_WRAPPED}: {content[_WRAPPED]!r}; expected 1")
+    unknown = sorted(content.keys() - _WRAPPING)
+    if unknown:
+        raise DataError(f'{name}: "{unknown[0]}" is unknown beside {_WRAPPED}')
+    if content.get("plan", plan) != plan:
+        raise DataError(f"{name}: scores of another plan")
+    if content.get("run", run) != run:
+        raise DataError(f'{name}: scores of the run "{content["run"]}"; expected "{run}"')
+    scores = content.get("scores")
+    if not isinstance(scores, dict):
+        raise DataError(f"{name}: scores: expected an object, {{task: {{metric: number}}}}")
+    return scores
+
+
+def _check_keys(found: object, expected: Iterable[str], place: str, what: str) -> None:
+    expected = list(expected)
+    if not isinstance(found, dict):
+        raise DataError(f"{place}: expected an object with a {what} in every key")
+    for key in expected:
+        if key not in found:
+            raise DataError(f'{place}: the {what} "{key}" is missing')
+    for key in found:
+        if key not in expected:
+            known = ", ".join(expected)
+            raise DataError(f'{place}: "{key}" is no {what} that was asked; expected {known}')
+
+
+def _check_value(value: object, place: str) -> None:
+    if isinstance(value, dict):
+        if not value:
+            raise DataError(f"{place}: no samples in it")
+        for sample, number in value.items():
+            if not _is_finite(number):
+                shown = json.dumps(number)[:40]
+                raise DataError(f'{place}: sample "{sample}" has {shown}; expected a finite number')
+    elif not _is_finite(value):
+        shown = json.dumps(value)[:40]
+        raise DataError(f"{place}: {shown}; expected a finite number, or one for every sample")
+
+
+def _is_finite(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def _lines(path: Path) -> set[str]:
+    try:
+        return set(path.read_bytes().decode("utf-8", "surrogatepass").split("\n")) - {""}
+    except OSError as reason:
+        raise FileError(f"{called(path)}: {reason.strerror}") from reason

@@ -1,0 +1,105 @@
+"""Where commands run: on GPUs, or so many at once; each place is a lock, so that none is shared."""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from .._errors import FileError
+from ..procedure.plan import file_name_of
+from ..procedure.project import Commands
+from . import locks
+from .locks import Lock
+
+# Below those that systems give to connections by themselves.
+_PORTS = range(29500, 32768)
+
+
+class Slot(NamedTuple):
+    """A place for a command, held.
+
+    Attributes:
+        gpus: its GPUs; none where the project lists none.
+        locks: what holds it.
+    """
+
+    gpus: tuple[str, ...]
+    locks: tuple[Lock, ...]
+
+    def release(self) -> None:
+        """Gives it back."""
+        for lock in self.locks:
+            lock.release()
+
+
+class Slots:
+    """The places that this machine has, by a project's commands."""
+
+    def __init__(self, output: Path, commands: Commands) -> None:
+        self._folder = output / "locks" / f"on {file_name_of(socket.gethostname())}"
+        self._commands = commands
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        commands = self._commands
+        if not commands.gpus:
+            return commands.jobs
+        return len(commands.gpus) // commands.gpus_per_run
+
+    def take(self) -> Slot | None:
+        """A free place; None where there is none now.
+
+        Errors: FileError.
+        """
+        if not self._commands.gpus:
+            names = [f"job {number}" for number in range(self._commands.jobs)]
+            lock = next(filter(None, map(self._take, names)), None)
+            return None if lock is None else Slot((), (lock,))
+        held: dict[str, Lock] = {}
+        for gpu in self._commands.gpus:
+            lock = self._take(f"gpu {file_name_of(gpu)}")
+            if lock is not None:
+                held[gpu] = lock
+            if len(held) == self._commands.gpus_per_run:
+                return Slot(tuple(held), tuple(held.values()))
+        for lock in held.values():
+            lock.release()
+        return None
+
+    def take_port(self) -> tuple[int, Lock]:
+        """A port that nobody listens at, and no other command was given.
+
+        Errors: FileError.
+        """
+        for port in _PORTS:
+            lock = self._take(f"port {port}")
+            if lock is not None:
+                if _is_free(port):
+                    return port, lock
+                lock.release()
+        raise FileError("no port is free for {port}")
+
+    def _take(self, name: str) -> Lock | None:
+        return locks.take(self._folder / f"{name}.lock")
+
+
+def _is_free(port: int) -> bool:
+    with suppress(OSError), socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("", port))
+        return True
+    return False
+
+
+def visible_gpus(slot: Slot, commands: Commands) -> tuple[str, int]:
+    """What a command names as its GPUs, and how many they are.
+
+    Without a list in the project, those that are visible to this process.
+    """
+    if slot.gpus:
+        return ",".join(slot.gpus), len(slot.gpus)
+    return os.environ.get("CUDA_VISIBLE_DEVICES", ""), commands.gpus_per_run

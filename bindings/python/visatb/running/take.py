@@ -1,0 +1,106 @@
+"""Results that were made elsewhere: checked as those made here are, and recorded."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from .._errors import DataError
+from ..procedure.places import needs_weights, weights_file
+from ..procedure.plan import Run
+from . import locks
+from .answers import score_folder
+from .book import Book, sha256_of
+from .called import called
+from .markers import Marker, Scores
+from .orders import check_of
+from .results_in import check_ids, check_scores, read_scores
+from .stages import metrics_of, taken
+
+
+def take(book: Book, name: str, file: Path | None) -> bool:
+    """Takes in the result of a run.
+
+    Args:
+        book: what is done.
+        name: the run's.
+        file: its scores, as an evaluation writes them; None: what its evaluations wrote in its
+            own folder.
+
+    Returns:
+        Whether it is new; an equal one may be there already.
+
+    Errors: FileError, DataError (no such run; what a file says; another result is there; the run
+    is at work).
+    """
+    run = book.plan.run(name)
+    stage = taken(book.project, run)
+    with ExitStack() as held:
+        for one in (stage, *book.stages[name]):
+            lock = locks.take(one.lock)
+            if lock is None:
+                raise DataError(f"{one.label} is at work; its result cannot be taken in")
+            held.callback(lock.release)
+        scores = _in_file(book, run, file) if file is not None else _in_folder(book, run)
+        there = book.result(run)
+        if there is not None:
+            if there == {task: scores[task] for task in run.scores}:
+                return False
+            folder = called(book.project.output / run.folder)
+            raise DataError(
+                f"{name}: has another result already; expected {folder} to be removed first"
+            )
+        now = time.time()
+        stage.folder.mkdir(parents=True, exist_ok=True)
+        Marker(
+            plan=book.plan.identity,
+            run=name,
+            stage=stage.name,
+            attempt=secrets.token_hex(8),
+            command="",
+            host=socket.gethostname(),
+            began=now,
+            ended=now,
+            weights=_weights(book, run),
+            scores=scores,
+        ).save(stage.marker)
+    return True
+
+
+def _in_file(book: Book, run: Run, file: Path) -> Scores:
+    metrics = metrics_of(book.plan)
+    asked = {task: metrics[task] for task in run.scores}
+    return read_scores(file, book.plan.identity, run.name, asked)
+
+
+def _in_folder(book: Book, run: Run) -> Scores:
+    scores: Scores = {}
+    for stage in book.stages[run.name]:
+        if stage.evaluation is None:
+            continue
+        check = check_of(book.project, book.plan, run, stage.evaluation)
+        path = Path(check.path)
+        if check.kind == "scores":
+            found = read_scores(path, book.plan.identity, run.name, check.asked)
+        else:
+            found, _ = score_folder(path, check.asked, check.references)
+            check_scores(found, called(path), check.asked)
+        check_ids(found, called(path), {task: Path(ids) for task, ids in check.ids.items()})
+        scores |= found
+    return scores
+
+
+def _weights(book: Book, run: Run) -> str:
+    """The hash of the weights that it must have been trained with."""
+    if not needs_weights(book.project, run):
+        return ""
+    path = weights_file(book.project, run)
+    digest = sha256_of(path)
+    if not digest:
+        raise DataError(
+            f"{run.name}: {called(path)} is not there yet, so nothing was trained with it"
+        )
+    return digest
