@@ -154,10 +154,11 @@ class Runner:
         self._full = False
         self._gather()
         for stage in self._ready():
-            slot = self._slots.take()
+            slot = None if self._full else self._slots.take()
             if slot is None:
                 self._full = True
-                return
+                self._watch_if_held(stage)
+                continue
             try:
                 started = self._start(stage, slot)
             except (DataError, FileError) as error:
@@ -261,6 +262,15 @@ class Runner:
 
     def _watch(self, stage: Stage) -> None:
         self._watched[stage.label] = stage
+
+    def _watch_if_held(self, stage: Stage) -> None:
+        """Sees that a stage is at work already, also where there is no place to start another."""
+        if locks.holder_of(stage.lock):
+            lock = locks.take(stage.lock)
+            if lock is None:
+                self._watch(stage)
+            else:
+                lock.release()
 
     def _look_at_others(self) -> None:
         """Takes up what others did, or left undone."""

@@ -39,7 +39,7 @@ class Slots:
     """The places that this machine has, by a project's commands."""
 
     def __init__(self, output: Path, commands: Commands) -> None:
-        self._folder = output / "locks" / f"on {file_name_of(socket.gethostname())}"
+        self._folder = output / "locks" / f"on {file_name_of(os.uname().nodename)}"
         self._commands = commands
 
     @property

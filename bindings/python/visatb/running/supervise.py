@@ -12,9 +12,7 @@ import json
 import os
 import shutil
 import signal
-import socket
 import sys
-import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -88,7 +86,7 @@ def _take_over(order: Order) -> None:
     Nobody looks after such processes: their supervisor, and the command itself, are gone, or the
     locks were not free. They would write into the new attempt's files, and fill its GPUs.
     """
-    host = socket.gethostname()
+    host = os.uname().nodename
     for lock in _locks(order):
         before = holder_of(lock.path)
         if before.get("host") == host and before.get("attempt"):
@@ -165,7 +163,7 @@ def _work(order: Order, bell: Bell) -> None:
         stage=order.stage,
         attempt=order.attempt,
         command=order.line,
-        host=socket.gethostname(),
+        host=os.uname().nodename,
         began=began,
         ended=time.time(),
         gpus=order.gpus,
@@ -179,7 +177,7 @@ def _work(order: Order, bell: Bell) -> None:
 def _write_header(order: Order, log: IO[bytes]) -> None:
     when = time.strftime("%Y-%m-%d %H:%M:%S")
     gpus = f" on GPUs {order.gpus}" if order.gpus else ""
-    host = socket.gethostname()
+    host = os.uname().nodename
     header = f"{HEADER} {order.label}, {when}, {host}{gpus}: {order.line}\n"
     try:
         log.write(header.encode("utf-8", "surrogateescape"))
@@ -278,6 +276,8 @@ def _keep_model(path: Path) -> None:
 
 def _scored(order: Order, bell: Bell, log: IO[bytes]) -> Scores:
     """Scores of answers, from a process that may import what is large."""
+    import tempfile
+
     check = order.check
     wanted: dict[str, Any] = {
         "path": check.path,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import secrets
-import socket
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -61,7 +61,7 @@ def take(book: Book, name: str, file: Path | None) -> bool:
             stage=stage.name,
             attempt=secrets.token_hex(8),
             command="",
-            host=socket.gethostname(),
+            host=os.uname().nodename,
             began=now,
             ended=now,
             weights=_weights(book, run),

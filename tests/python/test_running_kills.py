@@ -1,0 +1,153 @@
+"""`visatb run` killed at any moment, and several at once, come to the result of one undisturbed."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from running_project import (
+    NEVER,
+    command_line,
+    finish,
+    journal,
+    kill_all,
+    markers,
+    processes,
+    results,
+    start,
+    write_project,
+)
+
+KILLS = 50
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> Path:
+    """A project that was carried out at one go."""
+    folder = write_project(tmp_path_factory.mktemp("running") / "undisturbed")
+    code, _, err = finish(folder)
+    assert code == 0, err
+    assert {line["what"] for line in journal(folder)} == {"begin", "end"}
+    return folder
+
+
+def test_fifty_kills_at_random_moments_change_nothing(undisturbed, tmp_path):
+    chance = random.Random(2403)  # noqa: S311 - moments, no secrets
+    killed = plans = 0
+    while killed < KILLS:
+        folder = write_project(tmp_path / f"plan{plans}")
+        killed += carry_out_under_fire(folder, chance, KILLS - killed)
+        assert finish(folder)[0] == 0
+        assert results(folder) == results(undisturbed)
+        noted = journal(folder)
+        assert not [line for line in noted if line["what"] in NEVER]
+        assert not list((folder / "visatb-output").rglob("*.part"))
+        plans += 1
+    assert killed == KILLS
+
+
+def carry_out_under_fire(folder: Path, chance: random.Random, most: int) -> int:
+    """Kills until the plan is done, or so often; the number of kills."""
+    seen: dict[str, bytes] = {}
+    for kill in range(most):
+        process = start(folder)
+        try:
+            process.wait(chance.uniform(0.15, 0.75))
+        except subprocess.TimeoutExpired:  # at work, as it should be
+            process.kill()
+        else:
+            assert process.returncode == 0, process.communicate()
+            return kill
+        if chance.random() < 0.5:
+            kill_all(folder)
+        process.communicate()
+        # What was recorded once is never done again.
+        now = markers(folder)
+        assert {name: now.get(name) for name in seen} == seen
+        seen = now
+    return most
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_several_at_once_share_the_work(undisturbed, tmp_path, count):
+    folder = write_project(tmp_path / "shared", run="gpus = [0, 1, 2]\n")
+    started = [start(folder) for _ in range(count)]
+    ended = [process.communicate(timeout=60) for process in started]
+    assert [process.returncode for process in started] == [0] * count, ended
+    assert results(folder) == results(undisturbed)
+    noted = journal(folder)
+    assert not [line for line in noted if line["what"] in NEVER]
+    ends = [(line["run"], line["stage"]) for line in noted if line["what"] == "end"]
+    assert sorted(ends) == sorted(
+        (line["run"], line["stage"]) for line in journal(undisturbed) if line["what"] == "end"
+    )
+    gpus = {line["gpus"] for line in noted if line["what"] == "begin"}
+    assert gpus == {"0", "1", "2"}
+
+
+def test_one_takes_over_what_another_that_was_killed_had_begun(undisturbed, tmp_path):
+    folder = write_project(tmp_path / "shared")
+    first = start(folder, LITTLE_SECONDS="2.0")
+    while not [line for line in journal(folder) if line["what"] == "begin"]:
+        time.sleep(0.01)
+    second = start(folder)
+    first.kill()
+    first.communicate()
+    out, _ = second.communicate(timeout=60)
+    assert second.returncode == 0
+    assert "mini: train is at work already (process " in out
+    assert results(folder) == results(undisturbed)
+    begun = [line["run"] for line in journal(folder) if line["what"] == "begin"]
+    assert begun.count("mini") == 2  # its training and its evaluation, each once
+
+
+def test_a_stage_is_not_begun_again_while_its_command_lives_on_without_a_supervisor(
+    undisturbed, tmp_path
+):
+    folder = write_project(tmp_path / "orphan", run="jobs = 1\n")
+    first = start(folder, LITTLE_SECONDS="2.0")
+    while not (begun := [line for line in journal(folder) if line["what"] == "begin"]):
+        time.sleep(0.01)
+    # Everything but the command itself.
+    command = begun[0]["pid"]
+    parents = {pid for pid in processes(folder) if pid != command}
+    first.kill()
+    for pid in parents - {first.pid}:
+        os.kill(pid, 9)
+    first.communicate()
+    code, out, _ = finish(folder)
+    assert code == 0
+    assert "mini: train is at work already" in out
+    assert results(folder) == results(undisturbed)
+    noted = journal(folder)
+    assert not [line for line in noted if line["what"] in NEVER]
+    trained = [line["what"] for line in noted if line.get("stage") == "train"][:4]
+    assert trained == ["begin", "end", "begin", "end"]
+    assert [line["run"] for line in noted][:4] == ["mini"] * 4
+
+
+WORKER = "import os, sys, time; os.closerange(3, 64); time.sleep(60)"
+
+
+def test_what_a_killed_attempt_left_running_is_ended_before_the_next_begins(tmp_path):
+    # A worker without the lock, as launchers of several ranks start them.
+    worker = tmp_path / "worker.py"
+    worker.write_text(WORKER, encoding="utf-8")
+    train = f"{sys.executable} -I {worker} & sleep 60 # {{data}} {{output}} {{weights}}"
+    folder = write_project(tmp_path / "workers", train=train, run="gpus = [7]\n")
+    first = start(folder)
+    while not (found := [p for p in processes(folder) if command_line(p).endswith(str(worker))]):
+        time.sleep(0.02)
+    (survivor,) = found
+    for pid in set(processes(folder)) - {survivor}:
+        os.kill(pid, 9)
+    first.communicate()
+    assert command_line(survivor).endswith(str(worker))
+    write_project(folder, run="gpus = [7]\n")
+    assert finish(folder)[0] == 0
+    assert command_line(survivor) == ""

@@ -1,0 +1,229 @@
+"""`visatb run` stopped by its user, and commands that do not want to be."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from running_project import (
+    command_line,
+    finish,
+    journal,
+    kill_all,
+    markers,
+    processes,
+    start,
+    write_project,
+)
+
+from visatb.running import start as supervisor
+from visatb.running.order import Check, Order
+
+# Ends at once when it is asked to, and says so; or does not; or ends as if all were well.
+ASKED = "trap 'echo asked; exit 1' TERM; sleep 30 & wait"
+STUBBORN = "trap '' TERM; while :; do sleep 0.1; done"
+SMOOTH = "trap 'mkdir {output}; touch {output}/half; exit 0' TERM; sleep 30 & wait"
+NAMES = " # {data} {output} {weights}"
+
+
+@pytest.fixture
+def slow(tmp_path):
+    """A project whose trainings last, and an end of all that was started."""
+    folder = tmp_path / "slow"
+    yield folder
+    kill_all(folder)
+
+
+def begun(folder: Path, count: int) -> None:
+    deadline = time.monotonic() + 20
+    while len(list((folder / "visatb-output/runs").glob("*/train.log"))) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(0.2)  # the shell sets its traps
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stopping_ends_the_commands_and_says_what_is_unfinished(slow, number, code):
+    write_project(slow, train=ASKED + NAMES)
+    process = start(slow)
+    begun(slow, 2)
+    process.send_signal(number)
+    asked = time.monotonic()
+    out, err = process.communicate(timeout=30)
+    assert time.monotonic() - asked < 5
+    assert process.returncode == code
+    assert out.splitlines()[-3:] == [
+        "stopping; once more kills at once",
+        "0 runs are done; unfinished: mini, with_mini:a, with_mini:b, STL:a, STL:b, EW; "
+        "waiting for weights: VisATB",
+        f"ended by {signal.Signals(number).name}; `visatb run` goes on from here",
+    ]
+    assert "failed" not in err
+    assert markers(slow) == {}
+    assert list(processes(slow)) == []
+    assert "asked" in (slow / "visatb-output/runs/mini/train.log").read_text(encoding="utf-8")
+
+
+def test_a_second_interrupt_kills_at_once(slow):
+    write_project(slow, train=STUBBORN + NAMES)
+    process = start(slow)
+    begun(slow, 2)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    asked = time.monotonic()
+    process.communicate(timeout=30)
+    assert (process.returncode, time.monotonic() - asked < 3) == (130, True)
+    assert list(processes(slow)) == []
+
+
+def test_a_training_that_ends_well_because_it_was_stopped_is_not_done(slow):
+    write_project(slow, train=SMOOTH + NAMES)
+    process = start(slow)
+    begun(slow, 2)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert (slow / "visatb-output/runs/mini/model/half").exists()
+    assert markers(slow) == {}
+
+
+def test_commands_that_were_taken_over_are_named_and_go_on(slow):
+    write_project(slow, train=ASKED + NAMES, run="jobs = 1\n")
+    first = start(slow)
+    begun(slow, 1)
+    first.kill()
+    first.communicate()
+    second = start(slow)
+    assert "mini: train is at work already (process" in second.stdout.readline()
+    second.send_signal(signal.SIGINT)
+    out, _ = second.communicate(timeout=30)
+    assert second.returncode == 130
+    assert "mini: train goes on without this (process" in out
+    assert len(list(processes(slow))) >= 2
+
+
+def test_a_closed_terminal_stops_nothing(slow):
+    write_project(slow, run="jobs = 1\n")
+    process = start(slow, LITTLE_SECONDS="1.0")
+    begun(slow, 1)
+    process.send_signal(signal.SIGHUP)
+    process.communicate(timeout=30)
+    assert process.returncode == 129
+    while list(processes(slow)):
+        time.sleep(0.02)
+    assert list(markers(slow)) == ["mini/train.done"]
+
+
+def test_the_stopped_plan_goes_on_to_its_end(slow):
+    write_project(slow)
+    process = start(slow, LITTLE_SECONDS="0.3")
+    begun(slow, 2)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    code, out, _ = finish(slow)
+    assert (code, out.splitlines()[-1]) == (0, "7 runs are done")
+    assert not [line for line in journal(slow) if line["what"] in {"dirty", "mixed", "overlap"}]
+
+
+# --- a supervisor by itself -----------------------------------------------------------------------
+
+
+def supervise(
+    folder: Path, line: str, *, grace: float = 0.3, lock: int | None = None
+) -> subprocess.Popen[str]:
+    """The supervisor of one training, the model of which is "model"."""
+    order = Order(
+        plan="p",
+        run="mini",
+        stage="train",
+        attempt="0123",
+        line=line,
+        folder=str(folder),
+        environment={},
+        gpus="",
+        log=str(folder / "train.log"),
+        marker=str(folder / "train.done"),
+        failure=str(folder / "train.failed"),
+        needed=(),
+        fresh=True,
+        check=Check("model", str(folder / "model")),
+        grace=grace,
+        locks=() if lock is None else ((lock, str(folder / "lock")),),
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", supervisor.__file__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        pass_fds=() if lock is None else (lock,),
+    )
+    process.stdin.write(order.to_json())
+    process.stdin.close()
+    process.stdin = None
+    return process
+
+
+def test_a_command_that_does_not_end_is_killed_after_the_grace_time(tmp_path):
+    process = supervise(tmp_path, STUBBORN)
+    while not (tmp_path / "train.log").exists():
+        time.sleep(0.01)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    asked = time.monotonic()
+    told = json.loads(process.communicate(timeout=10)[0])
+    assert told == {"kind": "stopped", "message": "was stopped"}
+    assert 0.3 <= time.monotonic() - asked < 2
+
+
+def test_what_a_failed_command_left_behind_is_ended(tmp_path):
+    process = supervise(tmp_path, "sleep 60 & echo $! > left; exit 7")
+    told = json.loads(process.communicate(timeout=10)[0])
+    assert told["message"].startswith("failed with exit code 7; ")
+    assert command_line(int((tmp_path / "left").read_text(encoding="utf-8"))) == ""
+
+
+def test_a_daemon_that_a_command_left_behind_stays_and_holds_no_lock(tmp_path):
+    lock = os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    line = "mkdir model; touch model/a; sleep 60 & echo $! > left"
+    process = supervise(tmp_path, line, lock=lock)
+    told = json.loads(process.communicate(timeout=10)[0])
+    daemon = int((tmp_path / "left").read_text(encoding="utf-8"))
+    try:
+        assert told["kind"] == "done"
+        assert command_line(daemon) == "sleep 60"
+        again = os.open(tmp_path / "lock", os.O_RDWR)
+        fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(daemon, signal.SIGKILL)
+
+
+def test_an_order_that_was_cut_off_begins_nothing(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", supervisor.__file__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    out, _ = process.communicate(b'{"plan": "p", "run": "mini", "line": "touch here')
+    assert (process.returncode, out) == (1, b"")
+
+
+def test_a_supervisor_imports_neither_numpy_nor_rich():
+    code = (
+        f"import runpy, sys, io\nsys.stdin = io.StringIO('')\n"
+        f"try: runpy.run_path({supervisor.__file__!r}, run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "print([name for name in ('numpy', 'rich', 'visatb.scores') if name in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, check=True)
+    assert out.stdout == b"[]\n"
