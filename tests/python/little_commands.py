@@ -2,6 +2,7 @@
 
     train    DATA OUTPUT WEIGHTS RUN
     evaluate MODEL SCORES QUESTIONS TASKS RUN STAGE
+    answer   MODEL ANSWERS QUESTIONS TASKS
 
 Scores are made of the data's content and the weights alone. A journal, which a line is appended to
 at the begin and at the end of every command, gets one more for whatever must never be: two commands
@@ -94,5 +95,14 @@ def evaluate(model, scores, questions, tasks, run, stage):
     note("end", run=run, stage=stage)
 
 
+def answer(model, answers, questions, tasks):
+    counts = json.loads(Path(model, "model.json").read_text())["counts"]
+    Path(answers).mkdir()
+    for task in tasks.split(","):
+        samples = json.loads(Path(questions, f"{task}.json").read_bytes())
+        found = ({"id": sample["id"], "text": "x" * counts[task]} for sample in samples)
+        Path(answers, f"{task}.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in found))
+
+
 if __name__ == "__main__":
-    {"train": train, "evaluate": evaluate}[sys.argv[1]](*sys.argv[2:])
+    {"train": train, "evaluate": evaluate, "answer": answer}[sys.argv[1]](*sys.argv[2:])

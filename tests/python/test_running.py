@@ -22,6 +22,7 @@ from running_project import (
 
 import visatb
 
+MEASURING = ("mini", "with_mini:a", "with_mini:b")
 ALL_KINDS = """\
 methods = ["STL", "EW", "VisATB", {name = "difficulty", alphas = [0.0, 0.0, 1.0]}, "TLA"]
 """
@@ -73,6 +74,7 @@ def output(folder: Path, name: str) -> dict:
         ("simple", SOME_KINDS, "EW"),
         ("precise", ALL_KINDS, "STL"),
     ],
+    ids=["full", "simple", "precise"],
 )
 def test_every_form_and_kind_of_task_and_method_comes_to_weights_and_results(
     tmp_path, form, kinds, baseline
@@ -138,12 +140,16 @@ def test_a_score_is_the_mean_over_its_samples_which_are_kept(carried_out):
         assert list(line["values"]) == [f"{line['task']}v{number}" for number in range(5)]
 
 
-def test_measuring_goes_first_and_a_model_is_scored_before_more_is_trained(tmp_path):
+def test_measuring_goes_first_a_model_is_scored_before_more_is_trained_and_nobody_waits(tmp_path):
     folder = write_project(tmp_path / "p", run="jobs = 1\n")
     assert finish(folder, LITTLE_SECONDS="0")[0] == 0
-    begun = [(line["run"], line["stage"]) for line in journal(folder) if line["what"] == "begin"]
+    noted = journal(folder)
+    begun = [(line["run"], line["stage"]) for line in noted if line["what"] == "begin"]
     runs = ["mini", "with_mini:a", "with_mini:b", "STL:a", "STL:b", "EW", "VisATB"]
     assert begun == [(run, stage) for run in runs for stage in ("train", "evaluate")]
+    # From the end of a command to the begin of the next, with its check, marker and start.
+    waits = [b["at"] - a["at"] for a, b in zip(noted[1::2], noted[2::2], strict=False)]
+    assert sorted(waits)[len(waits) // 2] < 0.3
 
 
 def test_a_second_start_does_nothing_and_changes_nothing(done):
@@ -159,7 +165,7 @@ def test_only_some_runs_are_done_and_weights_are_waited_for(tmp_path):
     assert code == 3
     assert out.splitlines()[-1] == "1 run is done; waiting for weights: VisATB"
     assert set(markers(folder)) == {"EW/train.done", "EW/evaluate.done"}
-    code, out, _ = finish(folder, "--only", "mini", "--only", "with_mini:a", "with_mini:b")
+    code, out, _ = finish(folder, "--only", "mini", "--only", *MEASURING[1:])
     assert (code, out.splitlines()[-1]) == (0, "3 runs are done")
     assert (folder / "visatb-output/weights.json").exists()
 
@@ -168,8 +174,7 @@ def test_gpus_are_given_out_two_by_two_and_ports_differ(tmp_path):
     train = f"echo {{gpus}} {{gpu_count}}; LITTLE_PORT={{port}} {TRAIN}"
     run = "gpus = [0, 1, 2, 3]\ngpus_per_run = 2\n"
     folder = write_project(tmp_path / "p", train=train, run=run)
-    measuring = ("mini", "with_mini:a", "with_mini:b")
-    assert finish(folder, "--only", *measuring, LITTLE_SECONDS="0.3")[0] == 0
+    assert finish(folder, "--only", *MEASURING, LITTLE_SECONDS="0.3")[0] == 0
     noted = journal(folder)
     assert {line["what"] for line in noted} == {"begin", "end"}
     begun = [line for line in noted if line["what"] == "begin"]
@@ -182,19 +187,10 @@ def test_gpus_are_given_out_two_by_two_and_ports_differ(tmp_path):
     assert f"{first['gpus']} 2\n" in log
 
 
-def test_the_next_command_follows_at_once(tmp_path):
-    folder = write_project(tmp_path / "p", run="jobs = 1\n")
-    assert finish(folder, LITTLE_SECONDS="0.01")[0] == 0
-    noted = journal(folder)
-    waits = [b["at"] - a["at"] for a, b in zip(noted[1::2], noted[2::2], strict=False)]
-    # From the end of a command to the begin of the next, with its check, marker and start.
-    assert sorted(waits)[len(waits) // 2] < 0.2
-
-
 def test_steps_of_several_epochs_are_not_given_to_the_library_as_those_of_one(tmp_path):
     head = f"{HEAD}[sampling]\nepochs = 2\n"
     folder = write_project(tmp_path / "p", head=head)
-    assert finish(folder, LITTLE_SECONDS="0")[0] == 0
+    assert finish(folder, "--only", *MEASURING, LITTLE_SECONDS="0")[0] == 0
     assert output(folder, "scores.json")["sampling"] == {"large": 0.25, "mini": 0.03125, "seed": 0}
 
 
@@ -212,7 +208,7 @@ def test_without_zero_shot_baseline_zero_shot_tasks_are_not_compared(tmp_path):
 def test_an_evaluation_by_task_is_a_stage_of_its_own_with_its_own_files(tmp_path):
     evaluate = EVALUATE.replace("{tasks} {run} evaluate", "{task} {run} evaluate.{task}")
     folder = write_project(tmp_path / "p", evaluate=evaluate)
-    assert finish(folder, LITTLE_SECONDS="0")[0] == 0
+    assert finish(folder, "--only", "mini", LITTLE_SECONDS="0")[0] == 0
     names = {name.partition("/")[2] for name in markers(folder)}
     assert names == {"train.done", "evaluate.a.done", "evaluate.b.done"}
     assert (folder / "visatb-output/runs/mini/evaluate.a.log").exists()
@@ -225,7 +221,7 @@ def test_scores_without_samples_make_no_file_of_samples(tmp_path):
         "| cut -c1-2) 2$n > {scores}"
     )
     folder = write_project(tmp_path / "p", evaluate=evaluate)
-    finish(folder, "--only", "mini", "with_mini:a", "with_mini:b")
+    finish(folder, "--only", *MEASURING)
     assert "per_sample" not in output(folder, "scores.json")
     assert not (folder / "visatb-output/per_sample.jsonl").exists()
 

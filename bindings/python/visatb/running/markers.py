@@ -11,7 +11,7 @@ from typing import Any
 
 from .._errors import DataError, FileError
 from .._write import write_whole
-from .called import called
+from .called import called, near
 from .order import Outcome
 
 # {task: {metric: a score, or {sample: its score}}}
@@ -60,7 +60,7 @@ class Marker:
         Errors: FileError.
         """
         content = {"visatb_done": 1, **asdict(self)}
-        write_whole(path, (json.dumps(content, ensure_ascii=False) + "\n").encode())
+        write_whole(near(path), (json.dumps(content, ensure_ascii=False) + "\n").encode())
         keep(path.parent)
 
 

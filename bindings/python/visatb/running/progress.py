@@ -58,7 +58,7 @@ def steps_in(log: Path, total: int) -> int | None:
     with suppress(OSError), log.open("rb") as file:
         size = file.seek(0, 2)
         file.seek(max(size - _TAIL, 0))
-        text = file.read().decode(errors="replace")
+        text = file.read(_TAIL).decode(errors="replace")
         own = text.rpartition(HEADER)[2]
         found = re.findall(rf"(?<![\d/.])(\d+)/{total}(?![\d/.])", own)
         steps = [int(number) for number in found if int(number) <= total]

@@ -21,7 +21,7 @@ from typing import IO, Any
 from .._errors import DataError, FileError
 from .._write import write_whole
 from . import leftovers
-from .called import called
+from .called import called, near
 from .command import SHELL, Command, Ended
 from .locks import Lock, holder_of
 from .markers import Marker, Scores, save_failure
@@ -31,7 +31,7 @@ from .wake import Bell
 
 # How a line of ours begins in a log, of which each attempt has one first.
 HEADER = "=== visatb run:"
-_LAST_LINES = 12
+_LAST_LINES, _TAIL = 12, 16384
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -136,7 +136,7 @@ def _continues(order: Order) -> bool:
         if begun.read_bytes() == state:
             return True
     _remove(Path(order.check.path))
-    write_whole(begun, state)
+    write_whole(near(begun), state)
     return True
 
 
@@ -224,8 +224,8 @@ def _last_lines(log: Path) -> list[str]:
     """What the attempt wrote last, without its header."""
     with suppress(OSError), log.open("rb") as file:
         file.seek(0, os.SEEK_END)
-        file.seek(max(file.tell() - 16384, 0))
-        lines = file.read().decode(errors="replace").split("\n")
+        file.seek(max(file.tell() - _TAIL, 0))
+        lines = file.read(_TAIL).decode(errors="replace").split("\n")
         # What a progress bar overwrote was never seen.
         shown = [line.rstrip("\r").rpartition("\r")[2].rstrip() for line in lines]
         begins = max(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from .._errors import DataError
 from .._sources import shown
-from ..procedure.plan import Plan
+from ..procedure.plan import Plan, Run
 from ..procedure.project import Project, Task
-from ..procedure.runs import recipes
+from ..procedure.runs import COMPARE, Recipe, recipes
 
 _OF_A_TASK = ("metrics", "group", "fixed_weight", "zero_shot")
 
@@ -48,9 +48,12 @@ def _compared(project: Project, plan: Plan) -> Iterator[tuple[str, Any, Any]]:
         yield "data", sorted(one["name"] for one in plan.inputs), _inputs(project)
     found = [(run.name, run.purpose, run.split, run.scores) for run in plan.runs]
     wanted = [(one.name, one.purpose, one.split, one.scores) for one in recipes(project)]
-    planned = dict.fromkeys(run.method for run in plan.runs)
-    yield "methods", list(planned), list(dict.fromkeys(one.method for one in recipes(project)))
+    yield "methods", _methods(plan.runs), _methods(recipes(project))
     yield "runs", found, wanted
+
+
+def _methods(runs: Iterable[Run | Recipe]) -> list[str]:
+    return list(dict.fromkeys(run.method for run in runs if run.purpose == COMPARE))
 
 
 def _said(task: Task) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 from .._errors import FileError
 from .._write import write_whole
 from . import locks
-from .called import called
+from .called import called, near
 
 
 @contextmanager
@@ -42,7 +42,7 @@ def put(path: Path, content: bytes) -> None:
     with suppress(OSError):
         if path.read_bytes() == content:
             return
-    write_whole(path, content)
+    write_whole(near(path), content)
 
 
 def json_bytes(content: Any) -> bytes:

@@ -1,0 +1,149 @@
+"""What `visatb run` shows while it works."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from running_project import finish, write_project
+
+from visatb.cli import run_display
+from visatb.cli.run_display import Lines, duration
+from visatb.procedure import load_plan, load_project
+from visatb.running.book import Book
+from visatb.running.progress import AtWork, Progress, progress_of, steps_in
+
+BAR = "\r 10%|#   | 7/70 [00:01<00:09]\r 11%|#   | 8/70 [00:01<00:09]"
+
+
+@pytest.mark.parametrize(
+    ("text", "steps"),
+    [
+        (BAR, 8),
+        (f"{BAR}\nEvaluating: 3/5\n", 8),
+        (f"=== visatb run: mini: train: {BAR}\n=== visatb run: mini: train, again\n", None),
+        (f"=== visatb run: mini: train, again\n{BAR}", 8),
+        ("1/170 11/701 1.5/70 71/70 7/70/2", None),
+        ("70/70", 70),
+        ("", None),
+    ],
+)
+def test_steps_are_read_from_the_last_progress_bar_of_the_attempt(tmp_path, text, steps):
+    (tmp_path / "train.log").write_text(text, encoding="utf-8")
+    assert steps_in(tmp_path / "train.log", 70) == steps
+
+
+def test_a_log_that_is_not_there_or_without_end_tells_nothing(tmp_path):
+    assert steps_in(tmp_path / "train.log", 70) is None
+    assert steps_in(Path("/dev/zero"), 70) is None
+
+
+@pytest.fixture
+def book(tmp_path) -> Book:
+    """Of three measuring runs of one step each, "mini" is done."""
+    folder = write_project(tmp_path)
+    assert finish(folder, "--only", "mini", LITTLE_SECONDS="0")[0] == 0
+    project = load_project(folder / "visatb.toml")
+    return Book(project, load_plan(project.output))
+
+
+def test_time_is_estimated_from_what_was_done_and_is_at_work(book):
+    stages = [stage for run in book.plan.runs[:3] for stage in book.stages[run.name]]
+    train, evaluate = (book.done(stage) for stage in stages[:2])
+    nothing = progress_of(book, stages, [], 1)
+    assert (nothing.steps, nothing.all_steps, nothing.stages, nothing.all_stages) == (1, 3, 2, 6)
+    assert nothing.seconds_left == pytest.approx(2 * train.seconds + 2 * evaluate.seconds)
+    at_work = AtWork(stages[2], "0", 5.0, 1)
+    one = progress_of(book, stages, [at_work], 2)
+    assert one.steps == 2
+    speed = (train.seconds + 5.0) / 2
+    assert one.seconds_left == pytest.approx((speed + 2 * evaluate.seconds) / 2)
+
+
+def test_no_time_is_estimated_before_anything_tells(book):
+    stages = [stage for run in book.plan.runs[1:3] for stage in book.stages[run.name]]
+    assert progress_of(book, stages, [], 1).seconds_left is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.04, "0.0 s"),
+        (9.94, "9.9 s"),
+        (10, "10 s"),
+        (99, "99 s"),
+        (100, "2 min"),
+        (3600, "60 min"),
+        (6300, "1 h 45 min"),
+        (150_000, "41 h 40 min"),
+        (200_000, "2 d 7 h"),
+    ],
+)
+def test_times_are_said_in_words(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_a_pipe_gets_a_line_of_the_whole_about_every_minute(capsys, monkeypatch):
+    clock = [1000.0]
+    monkeypatch.setattr(run_display.time, "monotonic", lambda: clock[0])
+    lines = Lines()
+    progress = Progress(1234, 10_000, 3, 18, 3900.0, ())
+    for clock[0] in (1001.0, 1059.0, 1061.0, 1062.0, 1120.0, 1122.0):
+        lines.tick(progress)
+    assert capsys.readouterr().out.splitlines() == [
+        "1,234 of 10,000 steps (12%), 3 of 18 stages, 0 at work, 61 s elapsed, about 65 min left",
+        "1,234 of 10,000 steps (12%), 3 of 18 stages, 0 at work, 2 min elapsed, about 65 min left",
+    ]
+
+
+def test_the_work_goes_on_where_its_lines_cannot_be_written(tmp_path):
+    folder = write_project(tmp_path)
+    environment = {**os.environ, "LITTLE_JOURNAL": str(folder / "journal"), "LITTLE_SECONDS": "0"}
+    command = [sys.executable, "-m", "visatb", "run", "--only", "mini"]
+    process = subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    process.stdout.close()
+    assert process.wait(60) == 0
+    assert (folder / "visatb-output/runs/mini/evaluate.done").exists()
+
+
+def test_a_terminal_shows_the_whole_and_what_is_at_work(tmp_path):
+    train = "printf '\\r 1/1'; sleep 1; mkdir {output}; touch {output}/m # {data} {weights}"
+    evaluate = 'echo \'{{"a": {{"em": 1}}, "b": {{"em": 1}}}}\' > {scores} # {model}'
+    folder = write_project(
+        tmp_path,
+        train=train,
+        evaluate=evaluate,
+        run="gpus = [4]\n",
+        head='visatb_project = 1\nmethods = ["EW"]\n',
+    )
+    reader, writer = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "visatb", "run", "--only", "mini"],
+        cwd=folder,
+        env={**os.environ, "COLUMNS": "100", "LINES": "30", "TERM": "xterm"},
+        stdout=writer,
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(writer)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(reader, 4096)
+        except OSError:  # the other end is closed
+            break
+        if not piece:
+            break
+        shown += piece
+    assert process.wait(60) == 0
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    assert "mini: train begins on GPU 4" in text
+    assert "0 of 1 steps (0%), 0 of 2 stages, 1 at work" in text
+    assert re.search(r"mini: train +4 +1/1 \(100%\) +\d\.\d s", text)
+    assert text.rstrip().endswith("1 run is done")

@@ -1,0 +1,285 @@
+"""Results that were made elsewhere: by hand, on a cluster, or as answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from running_project import (
+    RESULTS,
+    finish,
+    journal,
+    markers,
+    results,
+    start,
+    write_project,
+)
+
+from visatb.running import answers
+
+MEASURED = {"mini": (50, 40), "with_mini:a": (60, 42), "with_mini:b": (51, 50)}
+
+
+@pytest.fixture
+def planned(folder, command) -> Path:
+    """A planned project in the working folder."""
+    write_project(folder)
+    assert command("plan").code == 0
+    return folder
+
+
+def scores_of(a: float, b: float) -> str:
+    return json.dumps({"a": {"em": a}, "b": {"em": b}})
+
+
+def test_scores_of_all_measuring_runs_that_were_made_elsewhere_make_weights(planned, command):
+    for name, (a, b) in MEASURED.items():
+        Path("s.json").write_text(scores_of(a, b), encoding="utf-8")
+        assert command("run", "--take", f"{name}=s.json").out == f"{name}: taken in\n"
+    collected = command("run", "--collect")
+    assert collected.code == 0
+    assert collected.err.endswith(
+        "visatb: nothing to compare yet; without a result are STL:a, STL:b, EW, VisATB\n"
+    )
+    scores = json.loads(Path("visatb-output/scores.json").read_bytes())
+    assert scores["runs"]["with_mini"]["a"] == {"a": {"em": 60}, "b": {"em": 42}}
+    assert Path("visatb-output/weights.json").exists()
+
+
+def test_collecting_says_which_runs_the_weights_wait_for(planned, command):
+    collected = command("run", "--collect")
+    assert collected.code == 3
+    assert collected.err == (
+        "visatb: no weights yet: without a result are mini, with_mini:a, with_mini:b\n"
+        "visatb: nothing to compare yet; without a result are STL:a, STL:b, EW, VisATB\n"
+    )
+    assert not Path("visatb-output/scores.json").exists()
+
+
+def test_a_result_is_taken_once_and_only_an_equal_one_again(planned, command):
+    Path("s.json").write_text(scores_of(50, 40), encoding="utf-8")
+    Path("other.json").write_text(scores_of(50, 41), encoding="utf-8")
+    assert command("run", "--take", "mini=s.json").code == 0
+    before = markers(planned)
+    assert command("run", "--take", "mini=s.json").out == "mini: is there already, and the same\n"
+    refused = command("run", "--take", "mini=other.json")
+    assert refused.code == 3
+    assert refused.err == (
+        "visatb: mini: has another result already; expected visatb-output/runs/mini to be removed "
+        "first\n"
+    )
+    assert markers(planned) == before
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"a": {"em": 1}}', 's.json: the task "b" is missing'),
+        (
+            '{"visatb_run_scores": 1, "plan": "other", "scores": {"a": {"em": 1}, "b": {"em": 1}}}',
+            "s.json: scores of another plan",
+        ),
+        (
+            '{"visatb_run_scores": 1, "run": "base", "scores": {"a": {"em": 1}, "b": {"em": 1}}}',
+            's.json: scores of the run "base"; expected "mini"',
+        ),
+    ],
+)
+def test_a_wrong_file_is_not_taken(planned, command, content, message):
+    Path("s.json").write_text(content, encoding="utf-8")
+    ran = command("run", "--take", "mini=s.json")
+    assert (ran.code, ran.err) == (3, f"visatb: {message}\n")
+    assert markers(planned) == {}
+
+
+def test_what_is_not_there_is_not_taken(planned, command):
+    ran = command("run", "--take", "mini=s.json")
+    assert (ran.code, ran.err) == (3, "visatb: s.json: was not written\n")
+    ran = command("run", "--take", "mini")
+    assert ran.err == "visatb: visatb-output/runs/mini/evaluate.json: was not written\n"
+
+
+def test_a_result_of_visatb_is_not_taken_before_there_are_weights(planned, command):
+    Path("s.json").write_text(scores_of(50, 40), encoding="utf-8")
+    ran = command("run", "--take", "VisATB=s.json")
+    assert (ran.code, ran.err) == (
+        3,
+        "visatb: VisATB: visatb-output/weights.json is not there yet, so nothing was trained with "
+        "it\n",
+    )
+
+
+def test_a_run_that_is_at_work_is_not_taken(tmp_path):
+    folder = write_project(tmp_path, run="jobs = 1\n")
+    process = start(folder, "--only", "mini", LITTLE_SECONDS="1.0")
+    while not journal(folder):
+        pass
+    (folder / "s.json").write_text(scores_of(50, 40), encoding="utf-8")
+    code, _, err = finish(folder, "--take", "mini=s.json")
+    assert (code, err) == (
+        3,
+        "visatb: mini: train is at work; its result cannot be taken in\n",
+    )
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
+def test_taken_runs_are_not_trained_and_the_others_go_on_with_them(tmp_path):
+    folder = write_project(tmp_path)
+    for name, (a, b) in MEASURED.items():
+        (folder / "s.json").write_text(scores_of(a, b), encoding="utf-8")
+        assert finish(folder, "--take", f"{name}=s.json")[0] == 0
+    code, out, _ = finish(folder, LITTLE_SECONDS="0")
+    assert (code, out.splitlines()[-1]) == (0, "7 runs are done")
+    assert {line["run"] for line in journal(folder)} == {"STL:a", "STL:b", "EW", "VisATB"}
+
+
+def test_the_shell_script_of_a_plan_comes_to_what_run_comes_to(tmp_path):
+    one = write_project(tmp_path / "one")
+    other = write_project(tmp_path / "other")
+    environment = {**os.environ, "LITTLE_JOURNAL": str(other / "journal"), "LITTLE_SECONDS": "0"}
+    visatb = [sys.executable, "-m", "visatb"]
+    script = subprocess.run(
+        [*visatb, "plan", "--format", "shell"], cwd=other, capture_output=True, check=True
+    ).stdout
+    # Its "visatb" is the one under test.
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "visatb").write_text(
+        f'#!/bin/sh\nexec {sys.executable} -m visatb "$@"\n', encoding="utf-8"
+    )
+    (programs / "visatb").chmod(0o755)
+    environment["PATH"] = f"{programs}:{environment['PATH']}"
+    ran = subprocess.run(
+        ["/bin/sh"], input=script, cwd=other, env=environment, capture_output=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert finish(one, LITTLE_SECONDS="0")[0] == 0
+    assert results(other) == results(one)
+    runs = (other / "visatb-output/runs").iterdir()
+    assert set(markers(other)) == {f"{run.name}/taken.done" for run in runs}
+
+
+# --- answers --------------------------------------------------------------------------------------
+
+# What stands for visatb.scoring, whose measures are tested by themselves.
+SCORING = """
+import json, sys, types
+scoring = types.ModuleType("visatb.scoring")
+class Metric:
+    def __init__(self, references): self.higher_is_better, self.references = True, references
+scoring.METRICS = {"em": Metric("answers"), "judge": Metric("")}
+def lines(path):
+    text = open(path).read()
+    return json.loads(text) if text.startswith("[") else [json.loads(l) for l in text.splitlines()]
+def score_answers(metric, answers, references=None, *, missing="refuse"):
+    from visatb._errors import DataError
+    found = {line["id"]: line["text"] for line in lines(answers)}
+    if references is None:
+        return types.SimpleNamespace(score=7.0, values=None, notes=[])
+    asked = [line["id"] for line in lines(references)]
+    lacking = [name for name in asked if name not in found]
+    if lacking:
+        raise DataError(f"{len(lacking)} of {len(asked)} answers are missing")
+    values = {name: float(len(found[name])) for name in asked}
+    mean = sum(values.values()) / len(values)
+    return types.SimpleNamespace(score=mean, values=values, notes=["one answer is odd"])
+scoring.score_answers = score_answers
+sys.modules["visatb.scoring"] = scoring
+"""
+
+
+@pytest.fixture
+def scoring(tmp_path, monkeypatch) -> None:
+    """Processes and this one find the stand-in."""
+    folder = tmp_path / "scoring"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(SCORING, encoding="utf-8")
+    path = os.environ.get("PYTHONPATH")
+    monkeypatch.setenv("PYTHONPATH", f"{folder}:{path}" if path else str(folder))
+    monkeypatch.setitem(sys.modules, "visatb.scoring", None)
+    exec(SCORING, {})  # noqa: S102 - the same in this process
+
+
+ANSWERS = Path(__file__).with_name("little_commands.py")
+EVALUATE = f"{sys.executable} -I -S {ANSWERS} answer {{model}} {{answers}} {{questions}} {{tasks}}"
+
+
+def test_answers_are_scored_against_the_samples_of_the_split(tmp_path, scoring):
+    folder = write_project(tmp_path / "p", evaluate=EVALUATE)
+    code, out, err = finish(folder, LITTLE_SECONDS="0")
+    assert (code, out.splitlines()[-1]) == (0, "7 runs are done"), err
+    for name in RESULTS:
+        assert (folder / "visatb-output" / name).exists()
+    mini = json.loads((folder / "visatb-output/scores.json").read_bytes())["runs"]["mini"]
+    assert mini == {"a": {"em": 2.0}, "b": {"em": 2.0}}
+    log = (folder / "visatb-output/runs/mini/evaluate.log").read_text(encoding="utf-8")
+    assert "=== visatb run: a.em: one answer is odd\n" in log
+
+
+def test_answers_that_cannot_be_scored_are_not_done(tmp_path, scoring):
+    line = 'echo \'{{"id": 1, "text": "x"}}\''
+    evaluate = (
+        f"mkdir {{answers}}; for t in a b; do {line} > {{answers}}/$t.jsonl; done # {{model}}"
+    )
+    folder = write_project(tmp_path / "p", evaluate=evaluate)
+    code, _, err = finish(folder, "--only", "mini", LITTLE_SECONDS="0")
+    assert (code, err) == (
+        5,
+        "visatb: mini: evaluate: ended well, but 5 of 5 answers are missing\n",
+    )
+    write_project(tmp_path / "p", evaluate="true # {model} {answers}")
+    code, _, err = finish(folder, "--only", "mini", LITTLE_SECONDS="0")
+    assert err == (
+        "visatb: mini: evaluate: ended well, but visatb-output/runs/mini/answers/a.jsonl: was not "
+        "written\n"
+    )
+
+
+def test_answers_in_a_runs_folder_are_taken_in(tmp_path, scoring):
+    folder = write_project(tmp_path / "p", evaluate=EVALUATE)
+    assert finish(folder, "--only", "mini", LITTLE_SECONDS="0")[0] == 0
+    there = folder / "visatb-output/runs/mini"
+    for marker in there.glob("*.done"):
+        marker.unlink()
+    code, out, err = finish(folder, "--take", "mini")
+    assert (code, out) == (0, "mini: taken in\n"), err
+    taken = json.loads((there / "taken.done").read_bytes())
+    assert taken["scores"]["a"]["em"]["av0"] == 2.0
+    shutil.rmtree(there / "answers")
+    assert finish(folder, "--only", "mini")[:2] == (0, "1 run is done\n")
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        (
+            '"cider"',
+            'tasks.a.metrics: answers cannot be scored by "cider"; expected "em" or "judge", or a '
+            "command that names {scores}",
+        ),
+        (
+            '{name = "em", higher_is_better = false}',
+            "tasks.a.metrics: of em, higher is better",
+        ),
+    ],
+)
+def test_metrics_that_answers_cannot_be_scored_by_are_refused_before_anything_is_trained(
+    folder, command, scoring, metric, message
+):
+    tasks = f'[tasks.a]\nmetrics = [{metric}]\n[tasks.b]\nmetrics = ["em"]\n'
+    write_project(folder, tasks=tasks, evaluate=EVALUATE)
+    ran = command("run")
+    assert (ran.code, ran.err) == (3, f"visatb: visatb.toml: {message}\n")
+    assert not Path("visatb-output/runs").exists()
+
+
+def test_a_metric_without_samples_of_its_own_needs_none(tmp_path, scoring):
+    (tmp_path / "a.jsonl").write_text('{"id": "1", "text": "x"}\n', encoding="utf-8")
+    scores, notes = answers.score_folder(tmp_path, {"a": ["judge"]}, {})
+    assert (scores, notes) == ({"a": {"judge": 7.0}}, [])
