@@ -51,12 +51,13 @@ def write_project(
 
 
 def start(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-    """Starts `visatb run` there."""
+    """Starts `visatb run` there, as a terminal does: in a process group of its own."""
     return subprocess.Popen(  # noqa: S603 - the command under test
         [sys.executable, "-m", "visatb", "run", *arguments],
         cwd=folder,
         env={**os.environ, "LITTLE_JOURNAL": str(folder / "journal"), **environment},
         stdin=subprocess.DEVNULL,
+        start_new_session=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

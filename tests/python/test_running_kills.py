@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from running_project import (
     NEVER,
+    TRAIN,
     command_line,
     finish,
     journal,
@@ -22,6 +23,11 @@ from running_project import (
     start,
     write_project,
 )
+
+from visatb.cli import main
+from visatb.procedure import load_plan
+from visatb.running import locks
+from visatb.running.markers import Marker
 
 KILLS = 50
 
@@ -129,6 +135,51 @@ def test_a_stage_is_not_begun_again_while_its_command_lives_on_without_a_supervi
     trained = [line["what"] for line in noted if line.get("stage") == "train"][:4]
     assert trained == ["begin", "end", "begin", "end"]
     assert [line["run"] for line in noted][:4] == ["mini"] * 4
+
+
+def test_what_another_did_between_the_look_and_the_lock_is_not_done_again(
+    folder, monkeypatch, capsys
+):
+    evaluate = 'echo \'{{"a": {{"em": 1}}, "b": {{"em": 1}}}}\' > {scores} # {model}'
+    write_project(folder, evaluate=evaluate, train="echo trained here # {data} {output} {weights}")
+    assert main(["plan"]) == 0
+    plan = load_plan("visatb-output")
+    inner = locks.take
+
+    def take_late(path: Path) -> locks.Lock | None:
+        marker = Path("visatb-output/runs/mini/train.done")
+        if path.name == "train.lock" and not marker.exists():
+            marker.parent.mkdir(parents=True)
+            Marker(plan.identity, "mini", "train", "0123", "true", "other", 1.0, 2.0).save(marker)
+        return inner(path)
+
+    monkeypatch.setattr(locks, "take", take_late)
+    assert main(["run", "--only", "mini"]) == 0
+    assert "mini: train begins" not in capsys.readouterr().out
+    assert not Path("visatb-output/runs/mini/train.log").exists()
+
+
+def test_a_stage_whose_supervisor_was_killed_is_not_done_and_not_tried_again_at_once(tmp_path):
+    folder = write_project(tmp_path / "lost", run="jobs = 1\n")
+    process = start(folder, "--only", "mini", LITTLE_SECONDS="1.0")
+    while not journal(folder):
+        time.sleep(0.01)
+    (supervisor,) = [pid for pid in processes(folder) if "start.py" in command_line(pid)]
+    os.kill(supervisor, 9)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (5, "visatb: mini: train: its supervisor was killed\n")
+    assert [line["what"] for line in journal(folder)] == ["begin", "end"]
+    assert markers(folder) == {}
+
+
+def test_what_failed_for_one_is_not_tried_again_by_another_at_the_same_time(tmp_path):
+    train = f"{TRAIN.removesuffix(' # {method}')} && exit 6 # {{method}}"
+    folder = write_project(tmp_path / "failing", train=train)
+    started = [start(folder, "--only", "mini", LITTLE_SECONDS="1.5") for _ in range(2)]
+    ended = [process.communicate(timeout=30) for process in started]
+    assert [process.returncode for process in started] == [5, 5]
+    assert [err.count("failed with exit code 6") for _, err in ended] == [1, 1]
+    assert [line["what"] for line in journal(folder)] == ["begin", "end"]
 
 
 WORKER = "import os, sys, time; os.closerange(3, 64); time.sleep(60)"

@@ -55,7 +55,7 @@ def test_stopping_ends_the_commands_and_says_what_is_unfinished(slow, number, co
     write_project(slow, train=ASKED + NAMES)
     process = start(slow)
     begun(slow, 2)
-    process.send_signal(number)
+    os.killpg(process.pid, number)
     asked = time.monotonic()
     out, err = process.communicate(timeout=30)
     assert time.monotonic() - asked < 5
@@ -115,7 +115,7 @@ def test_a_closed_terminal_stops_nothing(slow):
     write_project(slow, run="jobs = 1\n")
     process = start(slow, LITTLE_SECONDS="1.0")
     begun(slow, 1)
-    process.send_signal(signal.SIGHUP)
+    os.killpg(process.pid, signal.SIGHUP)
     process.communicate(timeout=30)
     assert process.returncode == 129
     while list(processes(slow)):

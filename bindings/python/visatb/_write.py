@@ -49,7 +49,7 @@ def _replace(target: Path, content: bytes) -> None:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
-            _keep(descriptor)
+            keep(descriptor)
         part.replace(target)
     except BaseException:
         with suppress(OSError):
@@ -57,7 +57,7 @@ def _replace(target: Path, content: bytes) -> None:
         raise
 
 
-def _keep(descriptor: int) -> None:
+def keep(descriptor: int) -> None:
     """On the disk before it takes the old file's name, or a power cut may leave neither."""
     try:
         os.fsync(descriptor)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from visatb._errors import ArgumentError
 from visatb._sources import shown
-from visatb._streams import complain, printable
+from visatb._streams import complain, printable, write
 from visatb.procedure import load_project
 from visatb.procedure.commands import check_commands
 from visatb.procedure.plan import Run
@@ -87,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
     book.check()
     chosen = _chosen(book, arguments.only)
     if arguments.dry_run:
-        sys.stdout.write(run_formats.table(book, chosen))
+        write(run_formats.table(book, chosen))
         return 0
     if arguments.take:
         _take(book, arguments.take)
@@ -145,4 +144,4 @@ def _take(book: Book, wanted: list[str]) -> None:
             raise ArgumentError(f"--take {text}: expected a file after the =")
         is_new = take(book, name, Path(file) if file else None)
         was = "taken in" if is_new else "is there already, and the same"
-        sys.stdout.write(f"{name}: {was}\n")
+        write(f"{name}: {was}\n")

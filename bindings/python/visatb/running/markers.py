@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .._errors import DataError, FileError
-from .._write import write_whole
+from .._write import keep, write_whole
 from .called import called, near
 from .order import Outcome
 
@@ -61,7 +61,9 @@ class Marker:
         """
         content = {"visatb_done": 1, **asdict(self)}
         write_whole(near(path), (json.dumps(content, ensure_ascii=False) + "\n").encode())
-        keep(path.parent)
+        # Without its name the marker is not there, and the stage is done again: no error.
+        with suppress(OSError):
+            keep_file(path.parent)
 
 
 def read_marker(path: Path, plan: str) -> Marker | None:
@@ -104,14 +106,16 @@ def read_failure(path: Path, since: float) -> Outcome | None:
         return None
 
 
-def keep(folder: Path) -> None:
-    """On the disk what names a folder holds, as far as its file system can."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def keep_file(path: Path) -> None:
+    """Has a file, or the names in a folder, on the disk.
+
+    Errors: OSError.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        keep(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _read(path: Path) -> dict[str, Any] | None:

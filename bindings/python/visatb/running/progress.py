@@ -79,8 +79,8 @@ def progress_of(
     """
     stages, at_work = list(stages), tuple(at_work)
     left, speed = _Work(), _Work()
-    for stage in stages:
-        marker = book.done(stage)
+    markers = [book.done(stage) for stage in stages]
+    for stage, marker in zip(stages, markers, strict=True):
         if marker is None:
             left.add(stage, stage.run.steps, 1.0)
         elif marker.command:
@@ -96,7 +96,7 @@ def progress_of(
     return Progress(
         steps=all_steps - left.steps,
         all_steps=all_steps,
-        stages=sum(book.done(stage) is not None for stage in stages),
+        stages=sum(marker is not None for marker in markers),
         all_stages=len(stages),
         seconds_left=_estimate(left, speed, slots),
         at_work=at_work,

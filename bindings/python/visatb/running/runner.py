@@ -108,6 +108,7 @@ class Runner:
         self._active: list[_Active] = []
         self._watched: dict[str, Stage] = {}
         self._named: set[str] = set()
+        self._lost: set[str] = set()
         self._report = Report()
         self._gathered: Gathered | None = None
         self._settled: set[str] = set()
@@ -151,6 +152,13 @@ class Runner:
         return bool(self._watched) or self._full
 
     def _start_ready(self) -> None:
+        known = -1
+        # What others did makes more ready.
+        while known < len(self._settled):
+            known = len(self._settled)
+            self._start_once()
+
+    def _start_once(self) -> None:
         self._full = False
         self._gather()
         for stage in self._ready():
@@ -255,7 +263,7 @@ class Runner:
                 self._settle(one.stage)
             elif outcome is None:
                 # Its command may live on, and holds the lock until it ends.
-                self._display.warn(f"{one.stage.label}: its supervisor was killed")
+                self._lost.add(one.stage.label)
                 self._watch(one.stage)
             elif outcome.kind != STOPPED or not self._report.stopped_by:
                 self._fail(one.stage, outcome)
@@ -286,6 +294,8 @@ class Runner:
             del self._watched[stage.label]
             if self._book.done(stage) is not None:
                 self._settle(stage)
+            elif stage.label in self._lost:
+                self._fail(stage, Outcome(FAILED, "its supervisor was killed"))
 
     def _settle(self, stage: Stage) -> None:
         """A stage is done."""

@@ -24,7 +24,7 @@ from . import leftovers
 from .called import called, near
 from .command import SHELL, Command, Ended
 from .locks import Lock, holder_of
-from .markers import Marker, Scores, save_failure
+from .markers import Marker, Scores, keep_file, save_failure
 from .order import DONE, FAILED, STOPPED, TROUBLE, Order, Outcome
 from .results_in import check_ids, check_scores, read_scores
 from .wake import Bell
@@ -178,7 +178,8 @@ def _write_header(order: Order, log: IO[bytes]) -> None:
     when = time.strftime("%Y-%m-%d %H:%M:%S")
     gpus = f" on GPUs {order.gpus}" if order.gpus else ""
     host = os.uname().nodename
-    header = f"{HEADER} {order.label}, {when}, {host}{gpus}: {order.line}\n"
+    line = " ".join(order.line.split("\n"))
+    header = f"{HEADER} {order.label}, {when}, {host}{gpus}: {line}\n"
     try:
         log.write(header.encode("utf-8", "surrogateescape"))
     except OSError as reason:
@@ -263,11 +264,7 @@ def _keep_model(path: Path) -> None:
             what = "is empty" if path.is_dir() else "was not written"
             raise DataError(f"{called(path)}: {what}")
         for file in files:
-            descriptor = os.open(file, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            keep_file(file)
     except OSError as reason:
         if isinstance(reason, FileError):
             raise
