@@ -195,7 +195,10 @@ def test_what_a_killed_attempt_left_running_is_ended_before_the_next_begins(tmp_
     while not (found := [p for p in processes(folder) if command_line(p).endswith(str(worker))]):
         time.sleep(0.02)
     (survivor,) = found
-    for pid in set(processes(folder)) - {survivor}:
+    first.kill()
+    # The supervisor before its command, the end of which it would see.
+    others = sorted(set(processes(folder)) - {survivor, first.pid})
+    for pid in sorted(others, key=lambda pid: "start.py" not in command_line(pid)):
         os.kill(pid, 9)
     first.communicate()
     assert command_line(survivor).endswith(str(worker))

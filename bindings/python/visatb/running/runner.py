@@ -16,7 +16,6 @@ from .._errors import DataError, FileError
 from ..procedure.commands import placeholders
 from ..procedure.places import needs_weights
 from ..procedure.plan import Run
-from ..procedure.runs import MEASURE
 from . import locks
 from .book import Book
 from .compare import gather_results
@@ -103,7 +102,8 @@ class Runner:
         self._book = book
         self._display = display
         self._runs = runs
-        self._stages = _in_order(book, runs)
+        # As a plan has them: measuring first, and what is trained is scored before more is trained.
+        self._stages = [stage for run in runs for stage in book.stages[run.name]]
         self._slots = Slots(book.project.output, book.project.commands)
         self._active: list[_Active] = []
         self._watched: dict[str, Stage] = {}
@@ -391,12 +391,6 @@ def place_of(holder: dict[str, Any]) -> str:
 
 def _steps(stage: Stage) -> int | None:
     return steps_in(stage.log, stage.run.steps) if stage.is_training else None
-
-
-def _in_order(book: Book, runs: Sequence[Run]) -> list[Stage]:
-    """Measuring first; and what is trained is evaluated before more is trained."""
-    stages = [stage for run in runs for stage in book.stages[run.name]]
-    return sorted(stages, key=lambda stage: (stage.run.purpose != MEASURE, stage.is_training))
 
 
 def _with_locks(order: Order, held: Sequence[locks.Lock]) -> Order:
