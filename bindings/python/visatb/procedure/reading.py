@@ -51,10 +51,12 @@ def read_portions(project: Project) -> tuple[Portions, list[Input]]:
     dealer = _Dealer(project, tables)
     portions: Portions = {}
     for split, table in tables.items():
-        for task, samples in _by(table.samples, lambda one: one.task).items():
-            for into, part in dealer.deal(samples, task, split).items():
+        of_task = _by(table.samples, lambda one: one.task)
+        for task in project.tasks:
+            dealt = dealer.deal(of_task.get(task.name, []), task.name, split)
+            for into, part in dealt.items():
                 if part:
-                    portions.setdefault(into, {})[task] = Portion(table, part)
+                    portions.setdefault(into, {})[task.name] = Portion(table, part)
     for one in project.trained:
         if one.name not in portions.get("train", {}):
             raise DataError(f"{project.file}: tasks.{one.name}: the data has no sample to train")
