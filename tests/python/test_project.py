@@ -195,8 +195,8 @@ def test_placeholders_are_filled_and_the_shells_braces_left_alone():
          "run.base_model: missing; the simple form scores the model before any training"),
         (lambda t: t.replace("{data}", "{daat}"),
          'run.train: {daat} is no placeholder; expected "run", "method", "seed", "base_model", '
-         '"gpus", "gpu_count", "port", "data", "output", "weights", "samples", "steps", "epochs" '
-         'or "batch_size"; a brace that is not meant so is {{daat}}'),
+         '"python", "gpus", "gpu_count", "port", "data", "output", "weights", "samples", "steps", '
+         '"epochs" or "batch_size"; a brace that is not meant so is {{daat}}'),
         (lambda t: t.replace("evaluate =", "# evaluate ="),
          "run.evaluate: missing; expected the command that evaluates"),
         (lambda t: t.replace("{model}", ""), "run.evaluate: does not name {model}"),

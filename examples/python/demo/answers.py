@@ -7,12 +7,12 @@ loss or at a probability.  Every score is a mean over samples between 0 and 100,
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from model import EOS, PAD, Tokenizer, image_tokens, pixel_values
-from tasks import COLOURS, PLACES, SHAPES, SIZES, TASKS, Sample, Task
+from tasks import COLOURS, PLACES, SHAPES, SIZES, Sample, Task
 from training import prompt_ids
 from transformers import LlavaForConditionalGeneration
 
@@ -23,6 +23,7 @@ FACTS = (SIZES, COLOURS, SHAPES, PLACES)
 @torch.inference_mode()
 def generate(
     model: LlavaForConditionalGeneration,
+    task: Task,
     samples: Sequence[Sample],
     images: np.ndarray,
     tokenizer: Tokenizer,
@@ -36,12 +37,13 @@ def generate(
         prompts = [torch.tensor(prompt_ids(sample, tokenizer, pictures)) for sample in batch]
         ids = torch.nn.utils.rnn.pad_sequence(
             prompts, batch_first=True, padding_value=PAD, padding_side="left"
-        )
+        ).to(model.device)
+        shown = pixel_values(images[[sample.image for sample in batch]])
         out = model.generate(
             input_ids=ids,
             attention_mask=(ids != PAD).long(),
-            pixel_values=pixel_values(images[[sample.image for sample in batch]]),
-            max_new_tokens=TASKS[batch[0].task].max_answer_tokens,
+            pixel_values=shown.to(model.device),
+            max_new_tokens=task.max_answer_tokens,
             do_sample=False,
             eos_token_id=EOS,
         )
@@ -91,17 +93,8 @@ def exact_match(answer: str, truth: str) -> float:
 METRICS = {"exact_match": exact_match, "facts": facts_right, "iou": iou}
 
 
-def score(
-    model: LlavaForConditionalGeneration,
-    asked: Mapping[Task, Sequence[Sample]],
-    images: np.ndarray,
-    tokenizer: Tokenizer,
-) -> dict[str, dict[str, float]]:
-    """The scores of the tasks that are asked, in the form a run has in scores.json."""
-    scores = {}
-    for task, samples in asked.items():
-        answers = generate(model, samples, images, tokenizer)
-        pairs = zip(answers, samples, strict=True)
-        points = [METRICS[task.metric](answer, sample.answer) for answer, sample in pairs]
-        scores[task.name] = {task.metric: round(100 * sum(points) / len(points), 4)}
-    return scores
+def points(task: Task, samples: Sequence[Sample], answers: Sequence[str]) -> dict[str, float]:
+    """{sample id: 0 to 100}."""
+    measure = METRICS[task.metric]
+    pairs = zip(samples, answers, strict=True)
+    return {sample.id: 100 * measure(answer, sample.answer) for sample, answer in pairs}
