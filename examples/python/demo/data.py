@@ -1,4 +1,4 @@
-"""Writes the demo's data: `python data.py FOLDER`: samples.jsonl in LLaVA's shape, and the pictures.
+"""Writes the demo's data, `python data.py FOLDER`: samples as LLaVA's trainers read them, pictures.
 
 VisATB deals the samples into splits and subsets (the project file says how); each is then read
 from whatever file a command is given.
