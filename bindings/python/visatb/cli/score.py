@@ -7,10 +7,17 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from visatb._errors import ArgumentError
+from visatb._errors import ArgumentError, DataError
 from visatb._streams import complain, printable, write
 from visatb._write import write_whole
-from visatb.scoring import METRICS, per_sample_line, read_lmms_eval, score_answers
+from visatb.scoring import (
+    METRICS,
+    MissingAnswersError,
+    SampleScores,
+    per_sample_line,
+    read_lmms_eval,
+    score_answers,
+)
 from visatb.scoring.pairs import MISSING
 
 from . import score_formats
@@ -108,11 +115,12 @@ def run_measure(arguments: argparse.Namespace) -> int:
     _check(arguments, "--format json", arguments.format == "json", "task")
     _check(arguments, "--per-sample", arguments.per_sample is not None, "task")
     _check(arguments, "--per-sample", arguments.per_sample is not None, "run_name")
+    if arguments.per_sample is not None and not METRICS[arguments.metric].per_sample:
+        what = f"{arguments.metric} is a measure of the whole corpus: no mean over samples"
+        raise ArgumentError(f"--per-sample: {what}")
     if arguments.answers == arguments.references == "-":
         raise ArgumentError("-: standard input is either the answers or the references")
-    scores = score_answers(
-        arguments.metric, arguments.answers, arguments.references, missing=arguments.missing
-    )
+    scores = _scored(arguments)
     row = Row(arguments.task, scores.metric, scores.score, scores.samples, scores.values)
     _deliver(arguments, [row])
     _say(scores.notes, name_of(arguments.answers))
@@ -127,16 +135,29 @@ def run_lmms_eval(arguments: argparse.Namespace) -> int:
     known = dict.fromkeys(score.task for score in imported.scores)
     for task in wanted or ():
         if task not in known:
-            raise ArgumentError(f"--task {task}: not in the results: {', '.join(known)}")
+            text = f"--task {task}: not in the results, which have {', '.join(known)}"
+            raise ArgumentError(text)
     rows = [
         Row(score.task, score.metric, score.score, len(score.values or ()) or None, score.values)
         for score in imported.scores
         if wanted is None or score.task in wanted
     ]
+    if arguments.per_sample is not None and all(row.values is None for row in rows):
+        what = "--per-sample: none of these scores has values of samples"
+        raise DataError(f"{name_of(arguments.path)}: {what}")
     _deliver(arguments, rows)
     notes = [note for note in imported.notes if wanted is None or note.task in wanted]
     _say([f"{note.task}: {note.message}" for note in notes], name_of(arguments.path))
     return 0
+
+
+def _scored(arguments: argparse.Namespace) -> SampleScores:
+    try:
+        return score_answers(
+            arguments.metric, arguments.answers, arguments.references, missing=arguments.missing
+        )
+    except MissingAnswersError as error:
+        raise DataError(f"{error}; --missing zero scores 0 for them") from None
 
 
 def _check(arguments: argparse.Namespace, why: str, asked: bool, needed: str) -> None:
@@ -151,9 +172,6 @@ def _deliver(arguments: argparse.Namespace, rows: Sequence[Row]) -> None:
             for row in rows
             if row.values is not None
         ]
-        if not lines:
-            what = f"{rows[0].metric} is no mean of values of samples"
-            raise ArgumentError(f"--per-sample {arguments.per_sample}: {what}")
         write_whole(arguments.per_sample, "".join(lines).encode())
     write(score_formats.FORMATS[arguments.format](rows))
 

@@ -4,6 +4,7 @@ NumPy only; captions need pycocoevalcap and Java, which are looked for when they
 """
 
 from .lmms_eval import Imported, ImportedScore, ImportNote, import_lmms_eval, read_lmms_eval
+from .pairs import MissingAnswersError
 from .per_sample import per_sample_line
 from .records import RecordSource
 from .score import METRICS, Metric, SampleScores, score_answers
@@ -14,6 +15,7 @@ __all__ = [
     "Imported",
     "ImportedScore",
     "Metric",
+    "MissingAnswersError",
     "RecordSource",
     "SampleScores",
     "import_lmms_eval",

@@ -12,6 +12,10 @@ from .records import RecordSource
 MISSING = ("refuse", "zero")
 
 
+class MissingAnswersError(DataError):
+    """References without an answer, where they are not to score 0."""
+
+
 class Pairs(NamedTuple):
     """Answers and truths in the order of the references.
 
@@ -58,7 +62,7 @@ def pair(
     """Reads both sides and matches them by id.
 
     Errors: those of `read_answers` and `read_references`; DataError for an answer without a
-    reference, and for a reference without an answer where `missing` is "refuse".
+    reference; MissingAnswersError for a reference without an answer where `missing` is "refuse".
     """
     if missing not in MISSING:
         raise ArgumentError(f'missing = {missing!r}; expected "refuse" or "zero"')
@@ -73,7 +77,7 @@ def pair(
         where = f"{truths.records.name}: {truths.records.place(truths.at[first])}"
         count = f"{len(lacking)} of {len(truths.values)}"
         what = f"no answer for {count} references, first for id {first} ({where})"
-        raise DataError(f"{given.records.name}: {what}")
+        raise MissingAnswersError(f"{given.records.name}: {what}")
     ids = list(truths.values)
     return Pairs(ids, [given.values.get(i) for i in ids], list(truths.values.values()), truths)
 

@@ -107,8 +107,9 @@ def score_answers(
         references: the truths, the same way; None for "judge".
         missing: what a reference without an answer is: "refuse", an error; "zero", a score of 0.
 
-    Errors: ArgumentError, FileError, DataError (its message names file and line), UnsupportedError
-    (pycocoevalcap or Java is missing), Error (Java failed).
+    Errors: ArgumentError, FileError, DataError (its message names file and line), of these
+    MissingAnswersError for references without an answer; UnsupportedError (pycocoevalcap or Java is
+    missing), Error (Java failed).
     """
     if metric not in METRICS:
         raise ArgumentError(f"metric = {metric!r}; expected one of {', '.join(METRICS)}")
