@@ -138,6 +138,7 @@ def test_tasks_of_lmms_eval_can_be_chosen(command, lmms):
     run = command("score", "lmms-eval", "d_results.json", "--task", "b", "--format", "json")
     assert json.loads(run.out)["scores"] == {"b": {"anls": 0.7}}
     assert run.err.startswith("visatb: note: d_results.json: b: anls: no values")
+    assert command("score", "lmms-eval", ".", "--task", "a").err == ""
     run = command("score", "lmms-eval", ".", "--task", "c")
     assert (run.code, run.err) == (2, "visatb: --task c: not in the results, which have a, b\n")
     run = command("score", "lmms-eval", ".", "--task", "b", "--per-sample", "s", "--run", "mini")

@@ -5,7 +5,9 @@ Java tokenises in a tenth of a second, but METEOR's program needs some to start:
 
 from __future__ import annotations
 
+import gc
 import math
+import os
 import stat
 import sys
 from pathlib import Path
@@ -28,6 +30,13 @@ def score(metric: str, answers: dict[str, str], truths: dict[str, list[str]], **
     references = [{"id": sample, "captions": texts} for sample, texts in truths.items()]
     given = [{"id": sample, "text": text} for sample, text in answers.items()]
     return score_answers(metric, given, references, **options)
+
+
+def fake_java(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    java = folder / "java"
+    java.write_text(f"#!/bin/sh\n{script}\n")
+    java.chmod(java.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
 
 
 def tokenised_by_the_package(texts: dict[str, list[str]]) -> dict[str, list[str]]:
@@ -130,14 +139,20 @@ def test_what_is_missing_is_said_in_a_line(monkeypatch):
     assert str(error.value) == "meteor needs pycocoevalcap: pip install pycocoevalcap"
 
 
+def test_a_meteor_that_stops_is_an_error_and_no_wait(folder, monkeypatch):
+    fake_java(folder, monkeypatch, 'case "$1" in -cp) cat ;; *) exit 1 ;; esac')
+    with pytest.raises(Error) as error:
+        score("meteor", {"1": "a"}, {"1": ["a"]})
+    assert str(error.value) == "meteor: its Java program stopped; it needs 2 GB of memory"
+    del error
+    gc.collect()
+
+
 @pytest.mark.parametrize(
-    "script", ["echo no memory >&2; exit 1", "echo one line; echo no memory >&2"]
+    "script", ["echo a; echo a; echo no memory >&2; exit 1", "echo one line; echo no memory >&2"]
 )
 def test_a_tokeniser_that_fails_is_an_error(folder, monkeypatch, script):
-    java = Path("java")
-    java.write_text(f"#!/bin/sh\n{script}\n")
-    java.chmod(java.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("PATH", str(folder))
+    fake_java(folder, monkeypatch, script)
     with pytest.raises(Error) as error:
         score("cider", {"1": "a"}, {"1": ["a"]})
     assert str(error.value) == "the tokeniser (Java) failed: no memory"

@@ -75,6 +75,11 @@ def test_vqa_accuracy_is_a_mean_of_nine_against_one(agreeing, accuracy):
     assert scores.score == pytest.approx(accuracy, abs=1e-12)
 
 
+def test_vqa_accuracy_of_an_empty_answer_is_zero():
+    references = [{"id": 1, "answers": [""] * 4 + ["x"] * 6}]
+    assert score_answers("vqa_accuracy", [{"id": 1, "text": " "}], references).score == 0.0
+
+
 def test_vqa_accuracy_needs_ten_people():
     with pytest.raises(DataError) as error:
         score_answers("vqa_accuracy", [{"id": 1, "text": "x"}], [{"id": 1, "answers": ["x"] * 9}])
@@ -128,6 +133,8 @@ def test_what_is_no_box_is_none(text):
         ((0, 0, 4, 2), (1, 0, 3, 2), 0.5),
         ((0, 0, 1, 1), (1, 0, 2, 1), 0.0),
         ((2, 2, 0, 0), (0, 0, 2, 2), 0.0),
+        ((2, 0, 0, 2), (0, 0, 2, 2), 0.0),
+        ((0, 2, 2, 0), (0, 0, 2, 2), 0.0),
         ((0, 0, 0, 5), (0, 0, 2, 2), 0.0),
         ((0, 0, 1e200, 1e200), (0, 0, 2, 2), 0.0),
     ],
@@ -159,6 +166,13 @@ def test_boxes_that_are_none_or_reversed_score_zero_and_are_counted():
         "1 of 4 answers hold no box: they score 0",
         "1 of 4 answers are boxes with reversed corners or no area: they score 0",
     ]
+
+
+def test_a_box_that_is_missing_is_none_that_is_malformed():
+    scores = score_answers("iou", BOX_ANSWERS[1:], BOX_REFERENCES, missing="zero")
+    assert scores.values["1"] == 0.0
+    assert scores.notes[0] == "1 of 3 answers hold no box: they score 0"
+    assert scores.notes[-1] == "1 of 4 references have no answer: they score 0"
 
 
 def test_an_overlap_of_exactly_a_half_counts():

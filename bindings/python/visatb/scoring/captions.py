@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +58,18 @@ def meteor(pairs: Pairs) -> Scored:
     truths, answers = _tokenised(pairs, "meteor")
     from pycocoevalcap.meteor.meteor import Meteor
 
+    scorer = Meteor()
     try:
-        score, _ = Meteor().compute_score(truths, answers)
+        score, _ = scorer.compute_score(truths, answers)
     except (OSError, ValueError) as reason:
         raise Error("meteor: its Java program stopped; it needs 2 GB of memory") from reason
+    finally:
+        # Where something goes wrong it keeps its lock, and waits for it when it is destroyed.
+        if scorer.lock.locked():
+            scorer.lock.release()
+        for stream in (scorer.meteor_p.stdin, scorer.meteor_p.stdout, scorer.meteor_p.stderr):
+            with suppress(OSError):
+                stream.close()
     return Scored(None, 100.0 * float(score))
 
 
@@ -106,12 +115,8 @@ def _tokenise(texts: list[str], jar: Path, punctuation: frozenset[str]) -> list[
     """Every text as words with spaces between them, without punctuation."""
     # A line a text; what splits lines, and is no newline, would make two of one.
     lines = [" ".join(text.split()) for text in texts]
-    kept = [index for index, line in enumerate(lines) if line]
-    words = [""] * len(lines)
-    made = _run_tokeniser([lines[index] for index in kept], jar) if kept else []
-    for index, line in zip(kept, made, strict=True):
-        words[index] = " ".join(word for word in line.split() if word not in punctuation)
-    return words
+    made = _run_tokeniser(lines, jar)
+    return [" ".join(word for word in line.split() if word not in punctuation) for line in made]
 
 
 def _run_tokeniser(lines: list[str], jar: Path) -> list[str]:

@@ -46,7 +46,8 @@ class Scored(NamedTuple):
     """What a measure makes of pairs.
 
     Attributes:
-        values: [samples], the score's parts: it is their mean. None where it is no mean.
+        values: [samples], 0 where the answer is missing; the score is their mean. None where
+            it is the mean of none.
         score: the score where there are no values.
         notes: what a reader must know beside the score.
     """

@@ -132,8 +132,7 @@ def _result(metric: str, pairs: Pairs, scored: Scored, notes: list[str]) -> Samp
     if scored.values is None:
         score = math.nan if scored.score is None else scored.score
         return SampleScores(metric, score, None, notes, len(pairs.ids))
-    parts = zip(pairs.ids, pairs.answers, scored.values, strict=True)
-    values = {sample: 0.0 if answer is None else value for sample, answer, value in parts}
+    values = dict(zip(pairs.ids, scored.values, strict=True))
     return SampleScores(metric, _mean(list(values.values())), values, notes, len(values))
 
 
