@@ -16,6 +16,8 @@ from tasks import COLOURS, PLACES, SHAPES, SIZES, Sample, Task
 from training import prompt_ids
 from transformers import LlavaForConditionalGeneration
 
+from visatb.scoring import score_answers
+
 BATCH = 250
 FACTS = (SIZES, COLOURS, SHAPES, PLACES)
 
@@ -64,37 +66,12 @@ def facts_right(answer: str, truth: str) -> float:
     return right / len(FACTS)
 
 
-def read_box(answer: str) -> tuple[int, int, int, int] | None:
-    """The box an answer states, or None if it is not written as one or is empty."""
-    match = re.fullmatch(r"\[(\d+), (\d+), (\d+), (\d+)\]", answer)
-    if match is None:
-        return None
-    left, top, right, bottom = (int(number) for number in match.groups())
-    return (left, top, right, bottom) if left < right and top < bottom else None
-
-
-def iou(answer: str, truth: str) -> float:
-    """Area shared by both boxes over the area covered by either; 0 for what is no box."""
-    first, second = read_box(answer), read_box(truth)
-    if first is None or second is None:
-        return 0.0
-    width = min(first[2], second[2]) - max(first[0], second[0])
-    height = min(first[3], second[3]) - max(first[1], second[1])
-    shared = max(0, width) * max(0, height)
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (first, second)]
-    return shared / (sum(areas) - shared)
-
-
-def exact_match(answer: str, truth: str) -> float:
-    """1 for the right answer, else 0."""
-    return float(answer == truth)
-
-
-METRICS = {"exact_match": exact_match, "facts": facts_right, "iou": iou}
-
-
 def points(task: Task, samples: Sequence[Sample], answers: Sequence[str]) -> dict[str, float]:
-    """{sample id: 0 to 100}."""
-    measure = METRICS[task.metric]
-    pairs = zip(samples, answers, strict=True)
-    return {sample.id: 100 * measure(answer, sample.answer) for sample, answer in pairs}
+    """{sample id: 0 to 100}: by a measure of VisATB's, or for captions by their facts."""
+    pairs = list(zip(samples, answers, strict=True))
+    if task.metric == "facts":
+        return {one.id: 100 * facts_right(answer, one.answer) for one, answer in pairs}
+    given = [{"id": one.id, "answer": answer} for one, answer in pairs]
+    truth = [{"id": one.id, "answer": one.answer} for one in samples]
+    values = score_answers(task.metric, given, truth).values
+    return {} if values is None else values

@@ -43,7 +43,7 @@ def main() -> None:
     words = len(tokenizer.words)
     model = build(words, images.shape[1], size, args.seed).to(device())
     settings = Settings(args.epochs, args.seed, args.batch_size)
-    by_step = args.method in visatb.METHODS_BY_STEP
+    by_step = args.method in visatb.METHODS
     method = visatb.Method(args.method, len(NAMES), seed=args.seed) if by_step else None
     weights = visatb.load_weights(args.weights, NAMES).tolist()
     steps = train(samples, weights, method, model, images, tokenizer, settings)
