@@ -60,7 +60,7 @@ def known_form(form: str) -> str:
 
 def whole_number(argument: str, value: object, least: int, most: int) -> int:
     """An integer in [least, most], Python's or NumPy's."""
-    if isinstance(value, numbers.Integral) and type(value) is not bool:
+    if not isinstance(value, bool) and isinstance(value, numbers.Integral):
         number = int(value)
         if least <= number <= most:
             return number
