@@ -15,7 +15,8 @@
 #include <math.h>
 #include <string.h>
 
-enum { VERSION = 1, WORD = 8, HEADER_WORDS = 9, CHECKSUM_WORDS = 1 };
+#define WORD sizeof(uint64_t)
+enum { VERSION = 1, HEADER_WORDS = 9, CHECKSUM_WORDS = 1 };
 
 static const unsigned char magic[WORD] = {'V', 'I', 'S', 'A', 'T', 'B', 'M', 'S'};
 
@@ -24,13 +25,13 @@ static size_t state_size(const visatb_method *method) {
 }
 
 static void put(unsigned char *at, uint64_t word) {
-    for (int k = 0; k < WORD; k++)
+    for (size_t k = 0; k < WORD; k++)
         at[k] = (unsigned char)(word >> (8 * k));
 }
 
 static uint64_t get(const unsigned char *at) {
     uint64_t word = 0;
-    for (int k = 0; k < WORD; k++)
+    for (size_t k = 0; k < WORD; k++)
         word |= (uint64_t)at[k] << (8 * k);
     return word;
 }
@@ -114,7 +115,7 @@ visatb_status visatb_method_save(const visatb_method *method, void *state, size_
 
 /* Whether it is a state at all, and whole. */
 static visatb_status check_whole(const char *function, const unsigned char *state, size_t size) {
-    const size_t least = (size_t)WORD * (HEADER_WORDS + CHECKSUM_WORDS);
+    const size_t least = WORD * (HEADER_WORDS + CHECKSUM_WORDS);
     if (size < least)
         return error_set(VISATB_ERROR_DATA, "%s: the state has %zu bytes; expected %zu or more: it is cut",
                          function, size, least);
@@ -166,7 +167,7 @@ static visatb_status check_made_alike(const char *function, const visatb_method 
 /* Whether its losses and counts can be. */
 static visatb_status check_content(const char *function, const visatb_method *method,
                                    const unsigned char *state) {
-    const unsigned char *at = state + (size_t)WORD * HEADER_WORDS;
+    const unsigned char *at = state + WORD * HEADER_WORDS;
     for (size_t k = 0; k < method->losses_count; k++, at += WORD) {
         const double loss = number_of(get(at));
         if (loss != METHOD_ABSENT && (!isfinite(loss) || loss < 0.0))
@@ -195,7 +196,7 @@ visatb_status visatb_method_restore(visatb_method *method, const void *state, si
         status = check_content(function, method, state);
     if (status != VISATB_OK)
         return status;
-    const unsigned char *at = (const unsigned char *)state + (size_t)WORD * (HEADER_WORDS - 1);
+    const unsigned char *at = (const unsigned char *)state + WORD * (HEADER_WORDS - 1);
     method->steps = get(at);
     at += WORD;
     for (size_t k = 0; k < method->losses_count; k++, at += WORD)
