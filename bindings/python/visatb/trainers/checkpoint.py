@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .._errors import DataError
+from .._errors import DataError, FileError
 from .._sources import read
 from .._write import write_whole
 from .step_weights import StepWeights
@@ -46,7 +46,14 @@ def load(folder: str, weights: StepWeights, tasks: TaskTable) -> None:
     Errors: FileError without one; DataError for a file that is none, and for the state of another
     method, of other tasks, or of the same in another order. Nothing changes then.
     """
-    content, name = read(Path(folder) / FILE_NAME, "")
+    path = Path(folder) / FILE_NAME
+    if not path.exists():
+        raise FileError(
+            f"{path}: cannot be read: No such file or directory; expected the state of the method "
+            f"{weights.method.name}, which a checkpoint has that was saved while it trained, and "
+            "not by save_only_model"
+        )
+    content, name = read(path, "")
     try:
         found = json.loads(content)
     except ValueError as reason:
