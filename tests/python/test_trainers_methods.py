@@ -272,7 +272,7 @@ def trainer_of(tmp_path: Path) -> Callable[..., Any]:
             output_dir=str(tmp_path / folder),
             per_device_train_batch_size=8,
             gradient_accumulation_steps=2,
-            max_steps=8,
+            max_steps=options.pop("max_steps", 8),
             lr_scheduler_type="constant",
             logging_steps=1,
             save_steps=4,
@@ -340,7 +340,7 @@ def test_evaluations_tell_the_method_nothing(trainer_of: Callable[..., Any]) -> 
 def test_a_name_draws_by_the_trainers_seed(trainer_of: Callable[..., Any]) -> None:
     weights = []
     for seed in (3, 4):
-        trainer = trainer_of("RLW", seed=seed)
+        trainer = trainer_of("RLW", seed=seed, max_steps=1)
         trainer.train()
         weights.append(logged_weights(trainer))
         first = Method("RLW", 3, seed=seed).weights().astype(np.float32)
