@@ -767,9 +767,9 @@ VISATB_API visatb_status visatb_vitw_slice_loss(const visatb_vitw_loss_args *arg
  *
  * The methods that the paper compares with are the VITW loss with other weights, which change from one step
  * of the optimiser to the next: visatb_method_weights gives those of the coming step, before its first
- * forward, and visatb_method_update is told of the step when it is done. All of them are made of losses up to
- * the step before, for the weights of a step must be known before its losses are. docs/mathematics.md has the
- * formulas, and where they differ from other programs'.
+ * forward, and visatb_method_update is told of the step when it is done. Methods that read losses have those
+ * up to the step before, for the weights of a step must be known before its losses are. docs/mathematics.md
+ * has the formulas, and where they differ from other programs'.
  *
  * A *step* is that of the optimiser, over all of its micro-batches and ranks: its losses are sums over them
  * all. Ranks that are told the same have the same weights, bit for bit (where the C library's exp, log and
@@ -821,7 +821,7 @@ VISATB_API void visatb_method_destroy(visatb_method *method);
  *   task_tokens  [tasks], >= 0: the valid tokens of the coming step by task. Read by TLA only; NULL is fine
  *                for the others
  *   weights      out [tasks], >= 0, as double: round them to the float that a loss takes. They sum to tasks,
- *                but for TLA, whose weights with these tokens sum to the number of tasks that are there
+ *                but for TLA, where the weight of a task that is there times its tokens is 1
  * Nothing changes: asked again, it says the same. Errors: ARGUMENT. */
 VISATB_API visatb_status visatb_method_weights(const visatb_method *method, const int64_t *task_tokens,
                                                double *weights);
@@ -829,7 +829,7 @@ VISATB_API visatb_status visatb_method_weights(const visatb_method *method, cons
 /* Tells of the step that is done. One call for each step of the optimiser, also for one without a token.
  *   task_nll     [tasks], finite, >= 0: sums of the nll over the whole step by task, as the loss gives them
  *                (visatb_vitw_loss_args), added up over micro-batches and ranks
- *   task_tokens  [tasks], >= 0: the valid tokens of the step by task, as of which the sums are
+ *   task_tokens  [tasks], >= 0: the valid tokens of the step by task, which the sums are over
  * Read by DWA and IGBV1 only; NULL is fine for the others, which count the step. A task without a token was
  * not in the step: it has no loss in it, and its sum is 0.
  *
@@ -841,8 +841,8 @@ VISATB_API visatb_status visatb_method_weights(const visatb_method *method, cons
 VISATB_API visatb_status visatb_method_update(visatb_method *method, const double *task_nll,
                                               const int64_t *task_tokens);
 
-/* How many bytes the state of a method has: a few dozen; for DWA 16 * tasks * window more, and for IGBV1
- * 24 * tasks. It does not change while the method lives. */
+/* How many bytes the state of a method has: 80; for DWA 16 * tasks * window more, and for IGBV1 24 * tasks.
+ * It does not change while the method lives. */
 VISATB_API visatb_status visatb_method_state_size(const visatb_method *method, size_t *size);
 
 /* Writes the state, to be kept beside a checkpoint: all that the method was made from and told, in a format

@@ -9,16 +9,16 @@
 /* In the place of a loss: the task was not in the step. */
 #define METHOD_ABSENT (-1.0)
 
-/* Losses are means over the task's tokens of a step: finite and >= 0, or METHOD_ABSENT. */
+/* Losses are means over the task's tokens of a step: finite and >= 0, or METHOD_ABSENT.
+ *   DWA    losses [2 * window, tasks]: those of step s are row s mod 2 * window
+ *   IGBV1  losses [2, tasks]: the last, and the mean of the base; counts [tasks]: the steps of that mean */
 struct visatb_method {
     visatb_method_options options; /* with 0 for what the kind does not read */
     uint64_t steps;
     size_t losses_count;
     size_t counts_count;
-    double
-        *losses; /* DWA: [2 * window, tasks], step s in row s mod 2 * window. IGBV1: [2, tasks], the last */
-                 /* loss, and the mean of the base */
-    uint64_t *counts; /* IGBV1: [tasks], steps of the base with the task */
+    double *losses;
+    uint64_t *counts;
 };
 
 /* Refuses NULL in the name of the public function. */
