@@ -211,7 +211,7 @@ def _project(root: Section, folder: Path) -> Project:
     project = Project(
         file=root.file,
         folder=folder,
-        output=folder / (root.text("output") or "visatb-output"),
+        output=(folder / (root.text("output") or "visatb-output")).resolve(),
         form=root.choice("form", FORMS, "full"),
         sampling=_sampling(root),
         methods=_methods(root),
