@@ -157,16 +157,18 @@ def resample_balance(
     """
     denominators, divisors = _refused(measured, resampled, layout)
     count, units = len(resampled.trained), resampled.trained.shape[1]
-    # A metric that is refused gives way to the measured one, so that the others are computed.
-    trained = np.where(denominators[:, np.newaxis], measured.trained, resampled.trained)
-    baseline = np.where(denominators, measured.baseline, resampled.baseline)
-    low = np.where(divisors, measured.low, resampled.low)
-    high = np.where(divisors, measured.high, resampled.high)
     outward, inward, difficulty, weights = np.full((4, count, units), np.nan)
     contribution = np.full((count, units, units), np.nan)
     result = Resamples(contribution, outward, inward, difficulty, weights, denominators, divisors)
     for index in range(count):
-        one = Scores(trained[index], baseline[index], low[index], high[index])
+        # A metric that is refused gives way to the measured one, so that the others are computed.
+        refused = (denominators[index], denominators[index], divisors[index], divisors[index])
+        one = Scores(
+            *(
+                np.where(mask, kept, drawn[index])
+                for mask, kept, drawn in zip(refused, measured, resampled, strict=True)
+            )
+        )
         if not _compute(one, layout, mix, result, index):
             denominators[index] = True
         if progress is not None and index % 64 == 0:
