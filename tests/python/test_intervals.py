@@ -73,6 +73,13 @@ def test_equal_values_have_that_mean_to_the_bit(value):
     np.testing.assert_array_equal(means, value)
 
 
+def test_values_may_be_as_small_as_numbers_are():
+    values = np.array([[0.0], [5e-324], [1e-310]])
+    means = resampled_means(values, 200, generator_of(0, "vqa"))
+    assert means.min() == 0.0
+    assert 0.9e-310 < means.max() <= 1e-310
+
+
 def test_tasks_and_seeds_have_draws_of_their_own():
     values = np.random.default_rng(0).normal(size=(40, 1))
     draws = [
@@ -156,6 +163,19 @@ def test_a_score_that_difficulty_cannot_divide_by_is_refused():
     assert not np.isnan(result.weights).any()  # difficulty has no share in them
     result = resample_balance(full(*shifted), full(moved[None], shifted[1][None]), plain(3), MIX)
     assert np.isnan(result.weights).all()
+
+
+def test_where_lower_is_better_difficulty_divides_by_the_score_after_little_training():
+    layout = plain(3)._replace(lower_is_better=np.array([False, True, False]))
+    trained, baseline = TRAINED.copy(), BASELINE.copy()
+    trained[1, 1] = 30.0
+    measured = full(trained, baseline)
+    drawn = Scores(*(array[np.newaxis].copy() for array in measured))
+    drawn.high[0, 1] = -1.0
+    assert not np.isnan(resample_balance(measured, drawn, layout, MIX).difficulty).any()
+    drawn.low[0, 1] = 0.0
+    lost = np.isnan(resample_balance(measured, drawn, layout, MIX).difficulty)
+    np.testing.assert_array_equal(lost, [[False, True, False]])
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,17 @@ def test_they_are_those_of_a_bootstrap_in_loops(load, folder, name, noise):
         assert None not in expected["weights"].values()
 
 
+def test_so_they_are_with_alphas_and_a_temperature_of_ones_own(load, folder):
+    document, values = sampled(load("full"))
+    write(document, values)
+    alphas = {"out": 0.5, "in": 0.2, "difficulty": 0.3}
+    weights = visatb.compute_weights(
+        "scores.json", alphas=list(alphas.values()), temperature=0.7, **FEW
+    )
+    expected = slow_bootstrap(document, values, form="full", alphas=alphas, temperature=0.7, **FEW)
+    assert_alike(without_warnings(weights), expected)
+
+
 def test_so_they_are_where_there_is_none(load, folder):
     document, values = sampled(load("full"), seed=3, noise=0.3)
     write(document, values)
@@ -188,6 +199,17 @@ def test_tasks_of_a_group_share_an_interval_and_are_no_pair(load, folder):
     assert ["textvqa", "refcoco"] in intervals["apart"]
 
 
+def test_tasks_of_a_group_need_not_stand_together(load, folder):
+    document, values = sampled(load("groups"), noise=0.02)
+    write(document, values)
+    expected = visatb.compute_weights("scores.json", **FEW).intervals["apart"]
+    document["tasks"].append(document["tasks"].pop(0))  # textvqa
+    write(document, values)
+    found = visatb.compute_weights("scores.json", **FEW).intervals["apart"]
+    assert {frozenset(pair) for pair in found} == {frozenset(pair) for pair in expected}
+    assert ["refcoco", "textvqa"] in found
+
+
 def test_a_form_that_is_given_wins_over_the_files(load, folder):
     document, values = sampled(load("precise"))
     write(document, values)
@@ -251,6 +273,23 @@ def test_a_denominator_that_is_not_told_from_0_has_no_interval_and_a_sentence(fu
     assert None not in alone.intervals["weights"].values()
 
 
+def test_of_a_group_the_metric_that_is_refused_most_often_is_named(load, folder):
+    document, values = sampled(load("groups"), noise=0.02)
+    scores = document["runs"]["with_mini"]["reasoning"]
+    before = document["runs"]["mini"]
+    for task, metric, gain in (("scienceqa", "acc", 0.6), ("dialogue", "ppl", -0.05)):
+        now = scores[task][metric] - before[task][metric]
+        shift(values, ("with_mini:reasoning", task, metric), gain - now)
+    rescore(document, values)
+    write(document, values)
+    weights = visatb.compute_weights("scores.json", temperature=4.0)
+    assert weights.warnings[-1].where == "runs.with_mini.reasoning.dialogue.ppl"
+    assert (
+        f"in {weights.intervals['refused']} of 2000 resamples training on reasoning did not make "
+        "reasoning better: "
+    ) in weights.warnings[-1].message
+
+
 def test_a_negative_denominator_that_is_let_through_is_told_from_0_like_any_other(full):
     document, values = full
     shift(values, ("with_mini:vqa", "vqa", "em"), -40.0)
@@ -290,6 +329,19 @@ def test_a_divisor_that_is_not_told_from_0_has_a_sentence(full):
         )
         in weights.warnings
     )
+
+
+def test_of_a_lower_is_better_score_the_divisor_is_that_of_little_training(load, folder):
+    document, values = sampled(load("groups"), noise=0.05)
+    low = document["runs"]["mini"]["dialogue"]["ppl"]
+    for key in [key for key in values if key[1] == "dialogue"]:
+        shift(values, key, 0.3 - low)
+    rescore(document, values)
+    write(document, values)
+    weights = visatb.compute_weights("scores.json", temperature=1000.0)
+    (warning,) = [w for w in weights.warnings if w.code == "divisor_near_zero"]
+    assert warning.where == "runs.mini.dialogue.ppl"
+    assert "no interval holds for the difficulty of reasoning " in warning.message
 
 
 def test_few_refused_of_each_may_be_too_many_of_all(full):
@@ -405,6 +457,8 @@ def test_intervals_that_are_asked_for_need_a_file(full):
     with pytest.raises(visatb.FileError) as missing:
         visatb.compute_weights({**document, "per_sample": "none.jsonl"}, intervals=True)
     assert str(missing.value) == "none.jsonl: No such file or directory"
+    with pytest.raises(visatb.FileError):
+        visatb.compute_weights("scores.json", per_sample="none.jsonl")
     del document["per_sample"]
     with pytest.raises(visatb.DataError) as unnamed:
         visatb.compute_weights(document, intervals=True)
@@ -563,6 +617,15 @@ def test_the_table_has_a_column_and_says_what_is_told_apart(command, full):
     run = command("weights", "scores.json", "--seed", "7")
     assert (run.code, run.out) == (0, TABLE)
     assert run.err.count("negative contribution") == len(run.err.splitlines())
+
+
+def test_tasks_of_a_group_are_not_counted_as_a_pair(command, load, folder):
+    document, values = sampled(load("groups"), noise=0.02)
+    write(document, values)
+    told = visatb.compute_weights("scores.json").intervals["apart"]
+    assert command("weights", "scores.json").out.endswith(
+        f"\n{len(told)} of 8 pairs are told apart\n"
+    )
 
 
 def test_the_column_is_called_by_its_confidence_and_none_is_none(command, full):

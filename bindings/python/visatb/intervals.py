@@ -122,7 +122,7 @@ def resampled_means(
         drawn += samples * np.arange(count)[:, np.newaxis]
         times = np.bincount(drawn.ravel(), minlength=count * samples).reshape(count, samples)
         result[first : first + count] = times.astype(np.float64) @ whole
-    means: Vector = result * (step / samples) + values[0]
+    means: Vector = result * step / samples + values[0]
     return means
 
 
@@ -134,7 +134,7 @@ def _whole_numbers(values: Vector) -> tuple[Vector, Vector]:
     """
     bits = 52 - len(values).bit_length()
     _, exponent = np.frexp(np.abs(values).max(axis=0))
-    step = np.ldexp(1.0, np.maximum(exponent - bits, -1000))
+    step = np.ldexp(1.0, np.maximum(exponent - bits, -1074))
     return np.rint(values / step), step
 
 
