@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
+import pytest
+from sample_files import Key
 
-Key = tuple[str, str, str]
 Values = Mapping[Key, Mapping[str, float]]
 
 _RUNS = {  # form: trained, baseline, low, high
@@ -17,39 +18,6 @@ _RUNS = {  # form: trained, baseline, low, high
     "simple": ("only:{}", "base", "mini_only:{}", "only:{}"),
     "precise": ("with_mini:{}", "mini", "mini_only:{}", "only:{}"),
 }
-
-
-def sampled(
-    document: dict[str, Any], seed: int = 0, samples: int = 30, noise: float = 0.1
-) -> tuple[dict[str, Any], dict[Key, dict[str, float]]]:
-    """A score file with values for every score of its runs, whose means the scores become.
-
-    The values of one sample are alike in all runs.
-    """
-    generator = np.random.default_rng(seed)
-    values: dict[Key, dict[str, float]] = {}
-    easy: dict[str, Any] = {}
-    for run, tasks in runs_of(document):
-        for task, metrics in tasks.items():
-            names = [f"{task}/{index}" for index in range(samples + len(task))]
-            luck = easy.setdefault(task, generator.normal(size=len(names)))
-            for metric, score in metrics.items():
-                own = generator.normal(size=len(names))
-                column = score * (1 + noise * (luck + own))
-                values[run, task, metric] = dict(zip(names, column.tolist(), strict=True))
-                if noise:
-                    metrics[metric] = math.fsum(column) / len(column)
-    return document, values
-
-
-def runs_of(document: dict[str, Any]) -> Iterable[tuple[str, dict[str, Any]]]:
-    """The runs of a score file by their names."""
-    for kind, content in document["runs"].items():
-        if kind in {"mini", "base"}:
-            yield kind, content
-        else:
-            for unit, tasks in content.items():
-                yield f"{kind}:{unit}", tasks
 
 
 def slow_bootstrap(
@@ -233,3 +201,12 @@ def _intervals(
 def _refuses(resample: dict[str, Any]) -> bool:
     rows = [*resample["contribution"].values(), resample["difficulty"]]
     return any(value is None for row in rows for value in row.values())
+
+
+def about(expected: Any) -> Any:
+    """What equals this to 1e-12, through dicts and lists."""
+    if isinstance(expected, dict):
+        return {key: about(value) for key, value in expected.items()}
+    if isinstance(expected, list) and expected and isinstance(expected[0], float):
+        return pytest.approx(expected, rel=1e-12, abs=1e-12)
+    return expected

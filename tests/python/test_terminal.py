@@ -11,13 +11,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from slow_bootstrap import sampled
+from sample_files import sampled, write
 
 import visatb
 from visatb import cli
 from visatb.cli import terminal, weights
 from visatb.cli.progress import progress
-from visatb.per_sample import SampleValues, write_per_sample
 
 PROCESS = [sys.executable, "-c", "import sys; from visatb.cli import main; sys.exit(main())"]
 BY = ("by-out", "by-in", "by-diff")
@@ -120,16 +119,13 @@ def test_numbers_stay_whole_however_narrow_the_terminal_is(folder):
 
 def test_the_interval_of_a_weight_is_the_last_to_go(sheets):
     document, values = sampled(json.loads(Path("full.json").read_text(encoding="utf-8")))
-    lines = [SampleValues(*key, column) for key, column in values.items()]
-    write_per_sample("answers.jsonl", lines)
-    document["per_sample"] = "answers.jsonl"
-    Path("full.json").write_text(json.dumps(document), encoding="utf-8")
+    write(document, values)
     header = ["task", "weight", "95%", "interval"]
     measures = ["outward", "inward", "difficulty"]
     for columns, expected in ((78, [*header, *measures, *BY]), (60, [*header, *measures])):
-        assert plain(in_terminal(columns, "weights", "full.json"))[0].split() == expected
-    assert plain(in_terminal(35, "weights", "full.json"))[0].split() == header
-    assert plain(in_terminal(25, "weights", "full.json"))[0].split() == header[:2]
+        assert plain(in_terminal(columns, "weights", "scores.json"))[0].split() == expected
+    assert plain(in_terminal(35, "weights", "scores.json"))[0].split() == header
+    assert plain(in_terminal(25, "weights", "scores.json"))[0].split() == header[:2]
 
 
 def test_work_of_a_while_shows_how_far_it_is_and_clears_it(monkeypatch, capsys):

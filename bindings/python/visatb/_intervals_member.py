@@ -75,9 +75,9 @@ def intervals_member(
     refused = (result.denominator_refused | result.divisor_refused).any(axis=1)
     weighed = {task: unit for task, unit in units_of_tasks.items() if unit is not None}
     intervals = {
-        "confidence": options.confidence,
-        "resamples": options.resamples,
-        "seed": options.seed,
+        "confidence": float(options.confidence),
+        "resamples": int(options.resamples),
+        "seed": int(options.seed),
         "refused": int(refused.sum()),
         **_ends(measurement.units, weighed, result, options.confidence),
         **_told_apart(measurement.units, weighed, result.weights, options.confidence),

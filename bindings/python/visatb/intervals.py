@@ -129,8 +129,8 @@ def resampled_means(
 def _whole_numbers(values: Vector) -> tuple[Vector, Vector]:
     """Columns as integers times a power of two, small enough that sums of draws are exact.
 
-    So a sum has the same bits in whatever order a BLAS adds. What is rounded away is at most 2^-38 of
-    the column's largest value for 10,000 samples, and nothing of small whole numbers.
+    So a sum has the same bits in whatever order a BLAS adds. What is rounded away is at most 2^-38
+    of the column's largest value for 10,000 samples, and nothing of small whole numbers.
     """
     bits = 52 - len(values).bit_length()
     _, exponent = np.frexp(np.abs(values).max(axis=0))
