@@ -9,12 +9,11 @@ from typing import Any
 
 from visatb._errors import ArgumentError, DataError
 from visatb._streams import complain, printable, write
-from visatb._write import write_whole
+from visatb.per_sample import SampleValues, write_per_sample
 from visatb.scoring import (
     METRICS,
     MissingAnswersError,
     SampleScores,
-    per_sample_line,
     read_lmms_eval,
     score_answers,
 )
@@ -167,12 +166,14 @@ def _check(arguments: argparse.Namespace, why: str, asked: bool, needed: str) ->
 
 def _deliver(arguments: argparse.Namespace, rows: Sequence[Row]) -> None:
     if arguments.per_sample is not None:
-        lines = [
-            per_sample_line(arguments.run_name, row.task or "", row.metric, row.values)
-            for row in rows
-            if row.values is not None
-        ]
-        write_whole(arguments.per_sample, "".join(lines).encode())
+        write_per_sample(
+            arguments.per_sample,
+            (
+                SampleValues(arguments.run_name, row.task or "", row.metric, row.values)
+                for row in rows
+                if row.values is not None
+            ),
+        )
     write(score_formats.FORMATS[arguments.format](rows))
 
 

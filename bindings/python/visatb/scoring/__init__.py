@@ -5,7 +5,6 @@ NumPy only; captions need pycocoevalcap and Java, which are looked for when they
 
 from .lmms_eval import Imported, ImportedScore, ImportNote, import_lmms_eval, read_lmms_eval
 from .pairs import MissingAnswersError
-from .per_sample import per_sample_line
 from .records import RecordSource
 from .score import METRICS, Metric, SampleScores, score_answers
 
@@ -19,7 +18,6 @@ __all__ = [
     "RecordSource",
     "SampleScores",
     "import_lmms_eval",
-    "per_sample_line",
     "read_lmms_eval",
     "score_answers",
 ]
