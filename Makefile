@@ -1,6 +1,6 @@
 # The short names for what people do here. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help build test test-c test-python trainers demo gpu-check lint format fuzz clean
+.PHONY: help build test test-c test-python trainers demo reproduce gpu-check lint format fuzz clean
 
 # A Python of your own: its packages (torch above all) are used as they are. Without it, python3 and a clean .venv.
 PYTHON ?=
@@ -17,10 +17,15 @@ build: ## build/libvisatb.so, and .venv with the Python package in it
 	cmake --build --preset release -j $(JOBS)
 	tools/python-env
 
-demo: ## VisATB from end to end on real images, into demo-output/ (about ten minutes on two cores)
+demo: ## VisATB from end to end on real images, into demo-output/; DEMO=quick: every step in a minute
 	tools/system-packages build
 	tools/python-env examples/python/demo/requirements.txt
-	.venv/bin/python examples/python/demo $(DEMO)
+	examples/python/demo/run .venv/bin $(DEMO)
+
+reproduce: ## the paper's methods over several seeds, into docs/reproduction.md (about an hour on two cores)
+	tools/system-packages build
+	tools/python-env examples/python/demo/requirements.txt
+	.venv/bin/python examples/python/reproduce --document docs/reproduction.md $(REPRODUCE)
 
 test: test-c test-python ## all tests: C under ASan, UBSan and TSan, then Python
 
@@ -65,4 +70,4 @@ fuzz: ## libFuzzer on the readers of files, for SECONDS (60)
 	build/fuzz/tests/fuzz/fuzz_files -max_total_time=$(or $(SECONDS),60) -max_len=4096 build/fuzz/found tests/fuzz/corpus
 
 clean: ## remove everything that was built
-	rm -rf build .venv .venv-trainers demo-output
+	rm -rf build .venv .venv-trainers demo-output*

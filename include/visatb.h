@@ -17,6 +17,7 @@
  *                                  visatb_vitw_denominator -> visatb_sum_over_ranks
  *   5. the loss of a linear head   visatb_vitw_linear_loss_plan -> visatb_vitw_linear_loss
  *   6. a vocabulary in slices      visatb_vitw_slice_statistics -> visatb_vitw_slice_loss
+ *   7. weights that change         visatb_method_create -> visatb_method_weights -> visatb_method_update
  *
  * Rules that hold for every function
  * ----------------------------------
@@ -760,6 +761,104 @@ VISATB_API visatb_status visatb_vitw_slice_statistics(const visatb_vitw_loss_arg
 VISATB_API visatb_status visatb_vitw_slice_loss(const visatb_vitw_loss_args *args,
                                                 const visatb_vocab_slice *slice, int64_t slices,
                                                 const double *statistics);
+
+/* ------------------------------------------------------------------------------------------------------
+ * 7. Weights that change from step to step
+ *
+ * The methods that the paper compares with are the VITW loss with other weights, which change from one step
+ * of the optimiser to the next: visatb_method_weights gives those of the coming step, before its first
+ * forward, and visatb_method_update is told of the step when it is done. Methods that read losses have those
+ * up to the step before, for the weights of a step must be known before its losses are. docs/mathematics.md
+ * has the formulas, and where they differ from other programs'.
+ *
+ * A *step* is that of the optimiser, over all of its micro-batches and ranks: its losses are sums over them
+ * all. Ranks that are told the same have the same weights, bit for bit (where the C library's exp, log and
+ * cos are the same), and need not exchange them.
+ * ------------------------------------------------------------------------------------------------------ */
+
+/* The methods; N tasks. 0 is none, so that a forgotten field is an error. The values never change. */
+typedef enum visatb_method_kind {
+    VISATB_METHOD_EW = 1,    /* equal weights: 1 */
+    VISATB_METHOD_TLA = 2,   /* task-level averaging: 1 / tokens of the task in the coming step; 0 without */
+    VISATB_METHOD_RLW = 3,   /* random: N softmax(standard normal numbers), drawn anew for each step */
+    VISATB_METHOD_DWA = 4,   /* N softmax(r / temperature): r is the task's mean loss of the last `window` */
+                             /* steps over that of the `window` before; 1 until there are so many steps */
+    VISATB_METHOD_IGBV1 = 5, /* N softmax(r): r is the task's last loss over its mean loss of the steps */
+                             /* [base_first, base_end); 1 before step base_end */
+} visatb_method_kind;
+
+/* What a method is made from. Start from VISATB_METHOD_OPTIONS_INIT, and set kind and tasks. Fields that a
+ * kind does not read do not count for it, but must be in their range. */
+typedef struct visatb_method_options {
+    size_t size;
+    visatb_method_kind kind;
+    size_t tasks;       /* N >= 1 */
+    uint64_t seed;      /* RLW: the draws are a function of the seed and the number of the step alone */
+    int64_t window;     /* DWA: steps in each of its two windows, >= 1 */
+    double temperature; /* DWA: > 0, finite */
+    int64_t base_first; /* IGBV1: the first step of its base, counted from 0; >= 0 */
+    int64_t base_end;   /* IGBV1: the step after the last of its base; > base_first */
+} visatb_method_options;
+
+#define VISATB_METHOD_OPTIONS_INIT                                                                           \
+    {                                                                                                        \
+        .size = sizeof(visatb_method_options), .window = 25, .temperature = 2.0, .base_first = 100,          \
+        .base_end = 200                                                                                      \
+    }
+
+/* A method, and what it has been told: the number of its steps, and for DWA and IGBV1 their losses. */
+typedef struct visatb_method visatb_method;
+
+/* A method before its first step.
+ *   method  out; destroy with visatb_method_destroy
+ * Errors: ARGUMENT, MEMORY. DWA takes 16 * tasks * window bytes. */
+VISATB_API visatb_status visatb_method_create(const visatb_method_options *options, visatb_method **method);
+
+/* Frees the method; NULL is fine. */
+VISATB_API void visatb_method_destroy(visatb_method *method);
+
+/* The weights of the coming step.
+ *   task_tokens  [tasks], >= 0: the valid tokens of the coming step by task. Read by TLA only; NULL is fine
+ *                for the others
+ *   weights      out [tasks], >= 0, as double: round them to the float that a loss takes. They sum to tasks,
+ *                but for TLA, where the weight of a task that is there times its tokens is 1
+ * Nothing changes: asked again, it says the same. Errors: ARGUMENT. */
+VISATB_API visatb_status visatb_method_weights(const visatb_method *method, const int64_t *task_tokens,
+                                               double *weights);
+
+/* Tells of the step that is done. One call for each step of the optimiser, also for one without a token.
+ *   task_nll     [tasks], finite, >= 0: sums of the nll over the whole step by task, as the loss gives them
+ *                (visatb_vitw_loss_args), added up over micro-batches and ranks
+ *   task_tokens  [tasks], >= 0: the valid tokens of the step by task, which the sums are over
+ * Read by DWA and IGBV1 only; NULL is fine for the others, which count the step. A task without a token was
+ * not in the step: it has no loss in it, and its sum is 0.
+ *
+ * A sum that is NaN or infinite is refused, for it would stay in the means. Where a step has one and the
+ * training goes on, as after an overflow in fp16, the task is to be told of as one that was not there: 0 and
+ * 0.
+ *
+ * Must not be called while another thread uses the method. Errors: ARGUMENT; nothing changes then. */
+VISATB_API visatb_status visatb_method_update(visatb_method *method, const double *task_nll,
+                                              const int64_t *task_tokens);
+
+/* How many bytes the state of a method has: 80; for DWA 16 * tasks * window more, and for IGBV1 24 * tasks.
+ * It does not change while the method lives. */
+VISATB_API visatb_status visatb_method_state_size(const visatb_method *method, size_t *size);
+
+/* Writes the state, to be kept beside a checkpoint: all that the method was made from and told, in a format
+ * that is the same on every machine.
+ *   state  out [size] bytes
+ *   size   what visatb_method_state_size says
+ * Errors: ARGUMENT. */
+VISATB_API visatb_status visatb_method_save(const visatb_method *method, void *state, size_t size);
+
+/* Makes the method what it was when the state was saved; what follows has the same bits.
+ *   method  made from the same options, as far as its kind reads them
+ *   state   [size] bytes of visatb_method_save
+ * Must not be called while another thread uses the method. Errors: ARGUMENT; DATA for a state that is cut or
+ * damaged, of another version of the format, or of a method that was made from other options. Nothing changes
+ * then. */
+VISATB_API visatb_status visatb_method_restore(visatb_method *method, const void *state, size_t size);
 
 #ifdef __cplusplus
 }

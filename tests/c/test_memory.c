@@ -252,6 +252,25 @@ static visatb_status compute_on_arrays(void) {
     return status;
 }
 
+static visatb_status make_method(visatb_method_kind kind) {
+    visatb_method_options options = VISATB_METHOD_OPTIONS_INIT;
+    options.kind = kind;
+    options.tasks = 3;
+    visatb_method *method = NULL;
+    const visatb_status status = visatb_method_create(&options, &method);
+    if (status != VISATB_OK) {
+        assert_null(method);
+        assert_string_equal(visatb_last_error(), "visatb_method_create: out of memory");
+    }
+    visatb_method_destroy(method);
+    return status;
+}
+
+static visatb_status make_methods(void) {
+    const visatb_status status = make_method(VISATB_METHOD_DWA);
+    return status == VISATB_OK ? make_method(VISATB_METHOD_IGBV1) : status;
+}
+
 /* Fails the first allocation, then the second, and so on, until the work needs no more. */
 static void expect_survival(visatb_status (*work)(void)) {
     for (long failing = 1;; failing++) {
@@ -288,6 +307,11 @@ static void weights_files_survive(void **state) {
     expect_survival(read_weights);
 }
 
+static void methods_survive(void **state) {
+    (void)state;
+    expect_survival(make_methods);
+}
+
 static void arrays_survive(void **state) {
     (void)state;
     expect_survival(compute_on_arrays);
@@ -299,6 +323,7 @@ int main(void) {
         cmocka_unit_test(evaluations_survive),
         cmocka_unit_test(weights_files_survive),
         cmocka_unit_test(arrays_survive),
+        cmocka_unit_test(methods_survive),
         cmocka_unit_test(loss_without_memory_says_so_and_writes_nothing),
         cmocka_unit_test(slices_without_memory_say_so_and_write_nothing),
         cmocka_unit_test(loss_gives_back_what_it_took),

@@ -1,9 +1,10 @@
-/* Any bytes through every reader of files, in every form. A reader may refuse them, but only with a message,
- * and what it accepts must come out whole: weights that are finite and not negative. */
+/* Any bytes through every reader of files and states, in every form. A reader may refuse them, but only with
+ * a message, and what it accepts must come out whole: weights that are finite and not negative. */
 #include "fuzz_files.h"
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 #include <visatb.h>
 
 static void require(int condition) {
@@ -48,6 +49,34 @@ static void weigh(const char *text, size_t size) {
     visatb_scores_destroy(scores);
 }
 
+/* As a state, also with the checksum that such bytes would have, which no fuzzer guesses. */
+static void restore(const uint8_t *data, size_t size, visatb_method_kind kind) {
+    visatb_method_options options = VISATB_METHOD_OPTIONS_INIT;
+    options.kind = kind;
+    options.tasks = 2;
+    options.window = 2;
+    visatb_method *method = NULL;
+    require(visatb_method_create(&options, &method) == VISATB_OK);
+    require_message(visatb_method_restore(method, data, size));
+    uint8_t *const summed = malloc(size + 1);
+    require(summed != NULL);
+    memcpy(summed, data, size);
+    uint64_t sum = 0xcbf29ce484222325U;
+    for (size_t k = 0; k + 8 < size; k++)
+        sum = (sum ^ data[k]) * 0x100000001b3U;
+    for (size_t k = 0; k < 8 && size >= 8; k++)
+        summed[size - 8 + k] = (uint8_t)(sum >> (8 * k));
+    require_message(visatb_method_restore(method, summed, size));
+    free(summed);
+    double weights[2] = {-1.0, -1.0};
+    require(visatb_method_weights(method, NULL, weights) == VISATB_OK);
+    require(isfinite(weights[0]) && weights[0] >= 0.0 && isfinite(weights[1]) && weights[1] >= 0.0);
+    const double nll[2] = {1.0, 0.0};
+    const int64_t tokens[2] = {1, 0};
+    require(visatb_method_update(method, nll, tokens) == VISATB_OK);
+    visatb_method_destroy(method);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     const char *const text = (const char *)data;
     static const char *const names[] = {"a", "caption"};
@@ -57,5 +86,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     require_message(visatb_weights_parse(text, size, "weights.json", 2, names, weights));
     require_message(visatb_evaluation_compute(text, size, "results.json", NULL, &evaluation));
     visatb_evaluation_destroy(evaluation);
+    restore(data, size, VISATB_METHOD_DWA);
+    restore(data, size, VISATB_METHOD_IGBV1);
     return 0;
 }

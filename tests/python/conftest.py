@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from sample_files import Key, sampled, write
 
 from visatb.cli import main
 
@@ -49,6 +50,34 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working folder, so that messages name files as users see them."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def worked(examples: Path) -> Callable[[str], Json]:
+    """A worked score file by its name; the precise form's is made of the full's."""
+
+    def of(name: str) -> Json:
+        file = "full" if name == "precise" else name
+        document = json.loads((examples / f"{file}.json").read_text(encoding="utf-8"))
+        if name == "precise":
+            document["form"] = "precise"
+            runs = document["runs"]
+            runs["only"] = {u: {u: dict(s[u])} for u, s in runs["with_mini"].items()}
+            runs["mini_only"] = {u: {u: dict(runs["mini"][u])} for u in runs["with_mini"]}
+            runs["mini_only"]["vqa"]["vqa"]["em"] = 49.0
+        return document
+
+    return of
+
+
+@pytest.fixture
+def full_files(
+    worked: Callable[[str], Json], folder: Path
+) -> tuple[Json, dict[Key, dict[str, float]]]:
+    """The full form's files in the working folder, to be broken by a test."""
+    document, values = sampled(worked("full"))
+    write(document, values, folder)
+    return document, values
 
 
 @pytest.fixture

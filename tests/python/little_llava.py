@@ -5,6 +5,7 @@ The real one is checked by examples/trainers/llava, in an environment of its own
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -169,11 +170,19 @@ class LittleTrainer:
             max_steps=max_steps,
             label_smoothing_factor=0.0,
             n_gpu=1,
+            seed=42,
+            should_save=True,
         )
         self.logged: list[dict[str, float]] = []
 
     def get_train_dataloader(self) -> Any:
         return DataLoader(self.train_dataset, 2, collate_fn=self.data_collator)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        Path(output_dir, "optimizer.pt").write_bytes(b"")
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        assert checkpoint is None or Path(checkpoint, "optimizer.pt").exists()
 
     def log(self, logs: dict[str, float]) -> None:
         self.logged.append(logs)

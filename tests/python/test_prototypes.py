@@ -1,4 +1,4 @@
-"""The ctypes side (visatb/_lib.py) says exactly what include/visatb.h says.
+"""The ctypes side (visatb/_lib.py and _types.py) says exactly what include/visatb.h says.
 
 The header is parsed by cffi, without a compiler. A function, struct, field, enum or constant that
 stands in only one of the two fails here.
@@ -31,6 +31,7 @@ STRUCT_INITIALISERS = {
     "visatb_linear_plan": ("VISATB_LINEAR_PLAN_INIT", {}),
     "visatb_loss_plan": ("VISATB_LOSS_PLAN_INIT", {}),
     "visatb_vocab_slice": ("VISATB_VOCAB_SLICE_INIT", {}),
+    "visatb_method_options": ("VISATB_METHOD_OPTIONS_INIT", {}),
 }
 
 
@@ -167,12 +168,13 @@ def test_no_enum_is_missing_on_either_side() -> None:
 
 @pytest.mark.parametrize("name", _lib.ENUMS)
 def test_an_enum_has_the_values_of_the_header(name: str) -> None:
-    # Constants of a status have no prefix of their own, and three enums a shorter one.
+    # Constants of a status have no prefix of their own, and some enums a shorter one.
     short = {
         "visatb_status": "",
         "visatb_report_code": "report",
         "visatb_cpu_path": "cpu",
         "visatb_cuda_path": "cuda",
+        "visatb_method_kind": "method",
     }
     prefix = short.get(name, name.removeprefix("visatb_"))
     header = {

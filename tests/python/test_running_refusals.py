@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from running_project import HEAD, finish, journal, markers, write_project
 
-from visatb import DataError, FileError
+from visatb import DataError, FileError, per_sample
 from visatb.cli import main
 from visatb.procedure import load_plan
-from visatb.running import supervise
+from visatb.running import results_in, supervise
 from visatb.running.markers import Marker
 from visatb.running.order import Check, Order
 from visatb.running.results_in import check_ids, read_scores
@@ -34,6 +34,10 @@ def test_scores_are_numbers_or_numbers_by_sample_alone_or_wrapped(folder):
         content = {"visatb_run_scores": 1, **wrapping, "scores": json.loads(RIGHT)}
         Path("s.json").write_text(json.dumps(content), encoding="utf-8")
         assert read_scores(Path("s.json"), "p", "mini", ASKED) == json.loads(RIGHT)
+
+
+def test_what_is_a_score_here_is_one_in_a_file_of_samples_too():
+    assert results_in.LARGEST == per_sample.LARGEST
 
 
 def wrapped(**members: object) -> str:
@@ -61,6 +65,10 @@ def wrapped(**members: object) -> str:
         (
             RIGHT.replace("1.25", "1e999"),
             "s.json: cap.cider: Infinity; expected a finite number, or one for every sample",
+        ),
+        (
+            RIGHT.replace("1.25", "1e150"),
+            "s.json: cap.cider: 1e+150; expected a finite number, or one for every sample",
         ),
         (
             RIGHT.replace("1.25", "1" + "0" * 400),

@@ -11,10 +11,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from sample_files import sampled, write
 
 import visatb
 from visatb import cli
 from visatb.cli import terminal, weights
+from visatb.cli.progress import progress
 
 PROCESS = [sys.executable, "-c", "import sys; from visatb.cli import main; sys.exit(main())"]
 BY = ("by-out", "by-in", "by-diff")
@@ -113,6 +115,37 @@ def test_numbers_stay_whole_however_narrow_the_terminal_is(folder):
     assert lines[1].split()[0] == "visual-instruction-grounding"
     assert re.fullmatch(r"task-1-x{33} \d\.\d{4}", lines[2])
     assert lines[3] == "x" * 27
+
+
+def test_the_interval_of_a_weight_is_the_last_to_go(sheets):
+    document, values = sampled(json.loads(Path("full.json").read_text(encoding="utf-8")))
+    write(document, values)
+    header = ["task", "weight", "95%", "interval"]
+    measures = ["outward", "inward", "difficulty"]
+    for columns, expected in ((78, [*header, *measures, *BY]), (60, [*header, *measures])):
+        assert plain(in_terminal(columns, "weights", "scores.json"))[0].split() == expected
+    assert plain(in_terminal(35, "weights", "scores.json"))[0].split() == header
+    assert plain(in_terminal(25, "weights", "scores.json"))[0].split() == header[:2]
+
+
+def test_work_of_a_while_shows_how_far_it_is_and_clears_it(monkeypatch, capsys):
+    now = iter([0.0, 1.9, 2.1, 2.2, 3.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(now))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with pytest.raises(KeyError), progress("resampling") as tell:
+        for share in (0.1, 0.5, 0.501, 0.998):
+            tell(share)
+        raise KeyError
+    assert capsys.readouterr().err == ("\r\x1b[Kresampling: 50%\r\x1b[Kresampling: 99%\r\x1b[K")
+
+
+def test_work_of_a_moment_shows_nothing_and_neither_does_a_pipe(monkeypatch, capsys):
+    with progress("resampling") as tell:
+        assert tell is None
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with progress("resampling") as tell:
+        tell(0.5)
+    assert capsys.readouterr().err == ""
 
 
 def test_wide_characters_count_for_two(monkeypatch):

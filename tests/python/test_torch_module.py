@@ -59,8 +59,26 @@ def test_the_module_has_every_option_of_the_function_with_the_same_default() -> 
 def test_the_module_of_a_head_has_every_option_either_when_made_or_when_called() -> None:
     made, called = options_of(VITWLinearLoss), options_of(VITWLinearLoss.forward)
     assert made.keys() & called.keys() == {"denominator", "grad_scale"}
+    # The weights are the first argument of those that make it.
+    assert called.pop("task_weights") is None
     assert called.keys() - made.keys() == {"bias", "max_valid_rows"}
     assert {**made, **called} == {"tasks": None, **options_of(vitw_linear_loss)}
+
+
+def test_a_call_may_bring_weights_of_its_own() -> None:
+    batch = make_batch()
+    own = torch.tensor([0.5, 2.0, 1.0])
+    loss = VITWLoss(LAMBDA)
+    assert torch.equal(loss(*batch[:3], task_weights=own), vitw_loss(*batch[:3], own))
+    assert torch.equal(loss(*batch[:3]), vitw_loss(*batch[:3], LAMBDA))
+    hidden, head = torch.randn(*batch.labels.shape, 4), torch.randn(batch.logits.shape[-1], 4)
+    assert torch.equal(
+        VITWLinearLoss(LAMBDA)(hidden, head, *batch[1:3], task_weights=own),
+        vitw_linear_loss(hidden, head, *batch[1:3], own),
+    )
+    with pytest.raises(ArgumentError) as caught:
+        loss(*batch[:3], task_weights=torch.ones(4))
+    assert str(caught.value) == "task_weights has shape (4,); expected (3,)"
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,19 @@ def test_any_loop(world: dict[str, Any]) -> None:
     assert not torch.equal(model.lm_head.weight, before)
 
 
+def test_weights_that_change_from_step_to_step(world: dict[str, Any]) -> None:
+    names = run("trainers", "Weights that change from step to step", {})
+    items = samples()
+    for item in items:
+        item["task_ids"] = torch.tensor(NAMES.index(item.pop("task")))
+    batches = [collate(items[n : n + 2]) for n in range(0, 8, 2)]
+    model, counter = world["model"], names["counter"]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    before = counter.step_weights.state_dict()
+    names["train_epoch"](lambda words: model(input_ids=words).logits, optimizer, batches)
+    assert counter.step_weights.state_dict() != before
+
+
 @pytest.mark.usefixtures("one_rank")
 def test_the_linear_form_inside_an_engine(world: dict[str, Any]) -> None:
     items = samples()

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from method_formulas import dwa, igb
 
 torch = pytest.importorskip("torch", minversion="2.1", reason="PyTorch 2.1 or newer is needed")
 pytest.importorskip("transformers", reason="transformers is needed")
@@ -35,6 +36,23 @@ PLANS += [
     {"name": "linear", "accumulation": 2, "optimizer": "sgd", "options": {"linear": True}},
     {"name": "inplace", "accumulation": 1, "optimizer": "sgd", "options": {"inplace": True}},
 ]
+# With windows and bases that are over before the training is.
+METHODS: list[dict[str, Any]] = [
+    {"name": "DWA", "window": 2, "temperature": 0.1},
+    {"name": "IGBv1", "base_steps": [1, 4]},
+    {"name": "RLW", "seed": 5},
+    {"name": "TLA"},
+]
+METHOD_PLANS: list[dict[str, Any]] = [
+    {"name": method["name"], "accumulation": 2, "optimizer": "sgd", "method": method}
+    for method in METHODS
+]
+METHOD_PLANS += [
+    {**METHOD_PLANS[0], "name": "DWA 1", "accumulation": 1},
+    {**METHOD_PLANS[0], "name": "DWA linear", "options": {"linear": True}},
+]
+# By one process and by two, which is what it takes to tell.
+METHOD_RANKS = (1, 2)
 
 Trained = Callable[[int, str], dict[str, Any]]
 
@@ -47,7 +65,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     def ask(ranks: int, name: str) -> dict[str, Any]:
         if ranks not in known:
             output = tmp_path_factory.mktemp("trained") / "results.json"
-            command = [sys.executable, PROGRAM, output, str(ranks), json.dumps(PLANS)]
+            plans = PLANS + (METHOD_PLANS if ranks in METHOD_RANKS else [])
+            command = [sys.executable, PROGRAM, output, str(ranks), json.dumps(plans)]
             subprocess.run(command, check=True, capture_output=True, timeout=120, env=os.environ)
             known[ranks] = json.loads(output.read_text())
         return known[ranks][name]
@@ -120,3 +139,54 @@ def test_the_logged_losses_of_tasks_add_up_to_the_loss(trained: Trained, ranks: 
         assert log["loss"] == pytest.approx(numerator / sum(weighted.values()), rel=1e-5)
         # A task that is absent has no loss; it is not 0.
         assert ("loss/ocr" in log) == (number != LONELY_STEP)
+
+
+def weights_of(logs: list[dict[str, Any]]) -> list[list[float]]:
+    return [[log[f"weight/{task}"] for task in WEIGHTS] for log in logs]
+
+
+@pytest.mark.parametrize("name", [plan["name"] for plan in METHOD_PLANS])
+@pytest.mark.parametrize("ranks", METHOD_RANKS)
+def test_a_method_has_the_same_weights_whatever_the_micro_batches_and_the_ranks(
+    trained: Trained, ranks: int, name: str
+) -> None:
+    found, expected = trained(ranks, name), trained(1, name.split(maxsplit=1)[0])
+    np.testing.assert_allclose(weights_of(found["logs"]), weights_of(expected["logs"]), rtol=1e-5)
+    assert distance(found, expected) < 1e-6
+
+
+@pytest.mark.parametrize("ranks", METHOD_RANKS)
+def test_the_weights_of_a_step_are_made_of_the_steps_before_it(
+    trained: Trained, ranks: int
+) -> None:
+    for name, formula in (
+        ("DWA", lambda told: dwa(told, 3, 2, 0.1)),
+        ("IGBv1", lambda told: igb(told, 3, 1, 4)),
+    ):
+        logs = trained(ranks, name)["logs"]
+        # An absent task has neither loss nor share.
+        told = [
+            [(log.get(f"loss/{task}", 0.0), int(f"loss/{task}" in log)) for task in WEIGHTS]
+            for log in logs
+        ]
+        expected = [formula(told[:step]) for step in range(len(told))]
+        np.testing.assert_allclose(weights_of(logs), expected, rtol=1e-5)
+        assert np.ptp(expected[-1]) > 0.01
+
+
+@pytest.mark.parametrize("ranks", METHOD_RANKS)
+def test_the_loss_of_a_step_is_of_its_own_weights(trained: Trained, ranks: int) -> None:
+    for method in ("DWA", "IGBv1", "RLW", "TLA"):
+        for number, log in enumerate(trained(ranks, method)["logs"]):
+            shares = [log.get(f"token_share/{task}", 0.0) for task in WEIGHTS]
+            weights = [log[f"weight/{task}"] for task in WEIGHTS]
+            weighted = [weight * share for weight, share in zip(weights, shares, strict=True)]
+            losses = [log.get(f"loss/{task}", 0.0) for task in WEIGHTS]
+            numerator = sum(a * b for a, b in zip(weighted, losses, strict=True))
+            if number == EMPTY_STEP:
+                assert log["loss"] == 0
+            else:
+                assert log["loss"] == pytest.approx(numerator / sum(weighted), rel=1e-5)
+            if method == "TLA":
+                absent = [share == 0 for share in shares]
+                assert [weight == 0 for weight in weights] == absent

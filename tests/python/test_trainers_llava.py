@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ torch = pytest.importorskip("torch", minversion="2.1", reason="PyTorch 2.1 or ne
 
 from little_llava import LittleTrainer, Samples, collate  # noqa: E402
 
-from visatb import ArgumentError, Error, UnsupportedError  # noqa: E402
+from visatb import ArgumentError, Error, Method, UnsupportedError  # noqa: E402
 from visatb.trainers import llava  # noqa: E402
 from visatb.trainers.llava_replay import LabelReplay  # noqa: E402
 
@@ -100,6 +101,36 @@ def test_the_log_has_each_task() -> None:
     (logged,) = trainer.logged
     assert logged["token_share/vqa"] + logged["token_share/ocr"] == pytest.approx(1)
     assert {"loss", "loss/vqa", "loss/ocr"} < set(logged)
+
+
+@pytest.mark.parametrize("options", [{}, {"linear": True}])
+def test_a_method_makes_the_weights_of_the_loss(options: dict[str, Any]) -> None:
+    """TLA is VITW by 1 / tokens of each task: the mean of the tasks' means."""
+    trainer = installed(trainer=LittleTrainer(accumulation=4), method="TLA", **options)
+    loss = float(trainer.train())
+    (logged,) = trainer.logged
+    assert loss == pytest.approx((logged["loss/vqa"] + logged["loss/ocr"]) / 2, rel=1e-6)
+    ratio = logged["token_share/ocr"] / logged["token_share/vqa"]
+    assert logged["weight/vqa"] / logged["weight/ocr"] == pytest.approx(ratio, rel=1e-6)
+
+
+def test_a_methods_state_goes_with_the_optimizers(tmp_path: Path) -> None:
+    def make() -> Any:
+        method = Method("DWA", 2, window=1, temperature=0.01)
+        return installed(trainer=LittleTrainer(accumulation=1), method=method)
+
+    trainer = make()
+    trainer.train()  # Four steps.
+    trainer._save_optimizer_and_scheduler(str(tmp_path))
+    resumed = make()
+    resumed._load_optimizer_and_scheduler(None)
+    resumed._load_optimizer_and_scheduler(str(tmp_path))
+    assert (tmp_path / "optimizer.pt").exists()
+    weights = [
+        next(iter(each.get_train_dataloader()))["visatb_step"].task_weights.tolist()
+        for each in (trainer, resumed, make())
+    ]
+    assert weights[0] == weights[1] != weights[2] == [1.0, 1.0]
 
 
 def test_the_dataset_has_what_it_had() -> None:

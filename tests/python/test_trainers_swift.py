@@ -245,6 +245,17 @@ def test_the_losses_of_a_step_add_up_to_equation_two(tasks: TaskTable) -> None:
     assert sum(logged[f"token_share/{name}"] for name in WEIGHTS) == pytest.approx(1)
 
 
+def test_a_method_makes_the_weights_of_a_step(tasks: TaskTable) -> None:
+    batches = make_batches()
+    trainer = Trainer([batches], processes=1)
+    trainer._train_with(tasks, trainer._given, method="TLA", seed=1)
+    taken, _ = trainer.get_batch_samples()
+    loss = sum(float(trainer.compute_loss(None, batch)) for batch in taken)
+    logged = trainer._task_logs[True].take()
+    assert loss == pytest.approx(sum(logged[f"loss/{name}"] for name in WEIGHTS) / 3, rel=1e-6)
+    assert logged["weight/ocr"] == pytest.approx(1 / 7)
+
+
 def test_ms_swift_does_not_multiply_by_ranks_what_the_step_has_multiplied(tasks: TaskTable) -> None:
     alone, among_four = [Trainer([make_batches()[:1]], processes=processes) for processes in (1, 4)]
     losses = []
@@ -297,6 +308,7 @@ class TestTheLossItself:
 
         args, of_template = settings(**changed)
         args.label_smoothing_factor = 0.0
+        args.seed = 42
         trainer = object.__new__(Seq2SeqTrainer)
         trainer.template = object.__new__(Template)
         trainer.template.padding_free = False

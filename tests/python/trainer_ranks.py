@@ -24,6 +24,7 @@ from torch.utils.data import Dataset, SequentialSampler
 from trainer_loops import loss_by_hand, train_by_hand, train_in_loop
 from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
 
+from visatb import Method
 from visatb.trainers import TaskCollator, TaskTable, VITWTrainer
 
 TASKS = {"caption": 0.4, "vqa": 1.7, "ocr": 1.0}
@@ -48,6 +49,7 @@ class Plan(NamedTuple):
         loop: more arguments of `trainer_loops.train_in_loop`.
         adapter: train a LoRA adapter beside the frozen model.
         evaluates: evaluate the trained model too, with predictions and for the loss only.
+        method: the arguments of a visatb.Method that makes the weights.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Plan(NamedTuple):
     loop: dict[str, Any] | None = None
     adapter: bool = False
     evaluates: bool = False
+    method: dict[str, Any] | None = None
 
 
 class Samples(Dataset):
@@ -186,6 +189,7 @@ def train_by_trainer(plan: Plan, model: Any, ranks: int, folder: str) -> dict[st
         optimizer=plan.optimizer,
         task_weights=TASKS,
         scope=plan.scope,
+        method=plan.method and Method(tasks=len(TASKS), **plan.method),
         **(plan.options or {}),
     )
     trainer.train()

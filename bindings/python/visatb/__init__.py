@@ -1,9 +1,9 @@
 """VisATB: task weights from validation scores, and the loss that uses them.
 
 Scores to weights (NumPy only): `compute_weights`, `load_weights`, `evaluate`, and the mathematics
-on arrays in `visatb.balance`. The loss (needs PyTorch, imported when first used): `vitw_loss`,
-`VITWLoss`, `vitw_linear_loss`, `VITWLinearLoss`, `vitw_vocab_parallel_loss`, `vitw_denominator`,
-`vitw_loss_plan`.
+on arrays in `visatb.balance`. Weights that change from step to step: `Method`. The loss (needs
+PyTorch, imported when first used): `vitw_loss`, `VITWLoss`, `vitw_linear_loss`, `VITWLinearLoss`,
+`vitw_vocab_parallel_loss`, `vitw_denominator`, `vitw_loss_plan`.
 `python -m visatb` says what is installed and what is missing.
 """
 
@@ -31,6 +31,7 @@ from .balance import (
     improvement_summary,
     softmax_weights,
 )
+from .methods import METHODS, Method
 from .scores import ScoreWarning, Weights, compute_weights, evaluate, load_weights
 from .template import score_template
 
@@ -48,12 +49,14 @@ if TYPE_CHECKING:
 
 # Without the names that need PyTorch, so that `import *` works without it too.
 __all__ = [
+    "METHODS",
     "ArgumentError",
     "Balance",
     "DataError",
     "Error",
     "FileError",
     "LibraryError",
+    "Method",
     "ScoreWarning",
     "UnsupportedError",
     "Weights",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Sequence
 from typing import Literal
 
@@ -56,6 +57,19 @@ def known_form(form: str) -> str:
     if form not in FORMS:
         raise ArgumentError(f'form = {form!r}; expected "full", "simple" or "precise"')
     return form
+
+
+def whole_number(argument: str, value: object, least: int, most: int) -> int:
+    """An integer in [least, most], Python's or NumPy's."""
+    if not isinstance(value, bool) and isinstance(value, numbers.Integral):
+        number = int(value)
+        if least <= number <= most:
+            return number
+        known = {2**62: "2^62", 2**63 - 1: "2^63 - 1", 2**64 - 1: "2^64 - 1"}
+        text = f"an integer in [{least}, {known.get(most, most)}]"
+    else:
+        text = "an integer"
+    raise ArgumentError(f"{argument} = {value!r}; expected {text}")
 
 
 def name_bytes(argument: str, name: object) -> bytes:

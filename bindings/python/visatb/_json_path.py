@@ -15,6 +15,21 @@ _STEP = re.compile(
     r'\[(?P<item>\d+)\]|\[(?P<string>"(?:[^"\\]|\\.)*")\]|\.?(?P<key>[^.\[\]":\\\x00-\x20\x7f]+)'
 )
 
+_PLAIN = re.compile(r'[^.\[\]":\\\x00-\x20\x7f]+')
+
+
+def spell(path: Path) -> str:
+    """The path as messages have it."""
+    text = ""
+    for step in path:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        elif _PLAIN.fullmatch(step):
+            text += f".{step}" if text else step
+        else:
+            text += f"[{json.dumps(step, ensure_ascii=False)}]"
+    return text
+
 
 def parse(text: str) -> Path | None:
     """The path that was spelled so; None for what is no whole path, as one that was cut."""

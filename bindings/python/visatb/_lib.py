@@ -1,7 +1,8 @@
-"""libvisatb through ctypes: how it is found, every prototype and struct, and its errors.
+"""libvisatb through ctypes: how it is found, every prototype, and its errors.
 
 Nothing is opened before the first `library()`, so that `import visatb` works without the library.
-Names and order follow include/visatb.h; tests/python/test_prototypes.py compares the two.
+Names and order follow include/visatb.h; tests/python/test_prototypes.py compares the two. Enums and
+structs stand in `_types`, and are names of this module too.
 """
 
 from __future__ import annotations
@@ -22,17 +23,91 @@ from ctypes import (
     c_int32,
     c_int64,
     c_size_t,
-    c_uint,
     c_uint8,
     c_uint32,
     c_void_p,
 )
-from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
 from ._errors import ArgumentError, DataError, Error, FileError, LibraryError, UnsupportedError
+from ._types import (
+    ALLOW_NEGATIVE_DENOMINATOR,
+    ENUMS,
+    SLICE_STATISTICS,
+    STRUCTS,
+    BalanceOptions,
+    Context,
+    CpuPath,
+    CudaPath,
+    Device,
+    Dtype,
+    Evaluation,
+    Form,
+    Layout,
+    LinearPlan,
+    LossPlan,
+    Method,
+    MethodKind,
+    MethodOptions,
+    Reduction,
+    Report,
+    ReportCode,
+    Scores,
+    Status,
+    Team,
+    VitwLinearLossArgs,
+    VitwLossArgs,
+    VocabSlice,
+    Weights,
+    WeightsOptions,
+)
 from ._version import __version__
+
+__all__ = [
+    "ALLOW_NEGATIVE_DENOMINATOR",
+    "BLAS_ENVIRONMENT",
+    "BLAS_OFFER_ENVIRONMENT",
+    "CUBLAS_ENVIRONMENT",
+    "CUBLAS_OFFER_ENVIRONMENT",
+    "ENUMS",
+    "ENVIRONMENT",
+    "FILE_NAME",
+    "PROTOTYPES",
+    "SLICE_STATISTICS",
+    "SONAME",
+    "STRUCTS",
+    "BalanceOptions",
+    "Context",
+    "CpuPath",
+    "CudaPath",
+    "Device",
+    "Dtype",
+    "Evaluation",
+    "Form",
+    "Layout",
+    "LinearPlan",
+    "LossPlan",
+    "Method",
+    "MethodKind",
+    "MethodOptions",
+    "Reduction",
+    "Report",
+    "ReportCode",
+    "Scores",
+    "Status",
+    "Team",
+    "VitwLinearLossArgs",
+    "VitwLossArgs",
+    "VocabSlice",
+    "Weights",
+    "WeightsOptions",
+    "__version__",
+    "build_info",
+    "check",
+    "library",
+    "library_path",
+]
 
 ENVIRONMENT = "VISATB_LIBRARY"
 # libvisatb reads both when it first multiplies: what must be used, and what may be.
@@ -44,343 +119,16 @@ CUBLAS_OFFER_ENVIRONMENT = "VISATB_CUBLAS_OFFER"
 FILE_NAME = "libvisatb.so"
 SONAME = f"{FILE_NAME}.{'.'.join(__version__.split('.')[:2])}"  # 0.x: the minor version counts
 
-# --- enums and constants --------------------------------------------------------------------------
-
-
-class Status(IntEnum):
-    """visatb_status."""
-
-    OK = 0
-    ERROR_ARGUMENT = 1
-    ERROR_DATA = 2
-    ERROR_MEMORY = 3
-    ERROR_IO = 4
-    ERROR_UNSUPPORTED = 5
-    ERROR_DEVICE = 6
-
-
-class Form(IntEnum):
-    """visatb_form."""
-
-    OF_FILE = 0
-    FULL = 1
-    SIMPLE = 2
-    PRECISE = 3
-
-
-class Dtype(IntEnum):
-    """visatb_dtype."""
-
-    FLOAT32 = 1
-    BFLOAT16 = 2
-    FLOAT16 = 3
-    FLOAT64 = 4
-
-
-class Reduction(IntEnum):
-    """visatb_reduction."""
-
-    MEAN = 0
-    SUM = 1
-
-
-class ReportCode(IntEnum):
-    """visatb_report_code."""
-
-    OK = 0
-    LOGITS = 1
-    LABEL = 2
-    TASK_ID = 3
-    TASK_WEIGHT = 4
-    DENOMINATOR = 5
-    VALID_ROWS = 6
-
-
-class CpuPath(IntEnum):
-    """visatb_cpu_path."""
-
-    AUTO = 0
-    PORTABLE = 1
-    AVX2 = 2
-    AVX512 = 3
-    AVX512_BF16 = 4
-
-
-class Device(IntEnum):
-    """visatb_device."""
-
-    CPU = 0
-    CUDA = 1
-
-
-class CudaPath(IntEnum):
-    """visatb_cuda_path."""
-
-    AUTO = 0
-    ONE_READ = 1
-    TWO_READ = 2
-
-
-ENUMS: dict[str, type[IntEnum]] = {
-    "visatb_status": Status,
-    "visatb_form": Form,
-    "visatb_dtype": Dtype,
-    "visatb_reduction": Reduction,
-    "visatb_report_code": ReportCode,
-    "visatb_cpu_path": CpuPath,
-    "visatb_device": Device,
-    "visatb_cuda_path": CudaPath,
-}
-
-ALLOW_NEGATIVE_DENOMINATOR = 1
-SLICE_STATISTICS = 6
-
-# --- structs --------------------------------------------------------------------------------------
-
-
-class Scores(ctypes.Structure):
-    """visatb_scores, a handle."""
-
-
-class Weights(ctypes.Structure):
-    """visatb_weights, a handle."""
-
-
-class Evaluation(ctypes.Structure):
-    """visatb_evaluation, a handle."""
-
-
-class Context(ctypes.Structure):
-    """visatb_context, a handle."""
-
-
-class _Arguments(ctypes.Structure):
-    """A struct that begins with `size`; a new one is what its initialiser macro gives."""
-
-    def __init__(self, **values: Any) -> None:
-        super().__init__(**{"size": ctypes.sizeof(self), **values})
-
-
-class WeightsOptions(_Arguments):
-    """visatb_weights_options."""
-
-    _fields_ = [
-        ("size", c_size_t),
-        ("form", c_int),
-        ("allow_negative_denominator", c_int32),
-        ("temperature", POINTER(c_double)),
-        ("alphas", POINTER(c_double)),
-        ("scores_sha256", c_char_p),
-    ]
-
-
-class Layout(_Arguments):
-    """visatb_layout; `Layout(units=n)` is VISATB_LAYOUT(n)."""
-
-    _fields_ = [
-        ("size", c_size_t),
-        ("units", c_size_t),
-        ("tasks", c_size_t),
-        ("metrics", c_size_t),
-        ("task_unit", POINTER(c_size_t)),
-        ("metric_task", POINTER(c_size_t)),
-        ("lower_is_better", POINTER(c_uint8)),
-    ]
-
-
-class BalanceOptions(_Arguments):
-    """visatb_balance_options."""
-
-    _fields_ = [
-        ("size", c_size_t),
-        ("alpha_out", c_double),
-        ("alpha_in", c_double),
-        ("alpha_difficulty", c_double),
-        ("temperature", c_double),
-        ("range_low", c_double),
-        ("range_high", c_double),
-    ]
-
-    def __init__(self, **values: Any) -> None:
-        defaults = {
-            "alpha_out": 0.25,
-            "alpha_in": 0.25,
-            "alpha_difficulty": 0.5,
-            "range_low": 0.5,
-            "range_high": 2.0,
-        }
-        super().__init__(**{**defaults, **values})
-
-
-# visatb_team: body(context) on so many threads at once; the last argument is flags.
-Team = ctypes.CFUNCTYPE(None, ctypes.CFUNCTYPE(None, c_void_p), c_void_p, c_uint, c_uint)
-
-
-class Report(ctypes.Structure):
-    """visatb_report."""
-
-    _fields_ = [("code", c_int32), ("reserved", c_int32), ("first_bad_row", c_int64)]
-
-
-class VitwLossArgs(_Arguments):
-    """visatb_vitw_loss_args."""
-
-    _fields_ = [
-        ("size", c_size_t),
-        ("rows", c_int64),
-        ("vocab", c_int64),
-        ("tasks", c_int64),
-        ("logits", c_void_p),
-        ("logits_stride", c_int64),
-        ("dtype", c_int),
-        ("reduction", c_int),
-        ("labels", POINTER(c_int64)),
-        ("task_ids", POINTER(c_int32)),
-        ("task_weights", POINTER(c_float)),
-        ("ignore_index", c_int64),
-        ("denominator", POINTER(c_double)),
-        ("grad_scale", POINTER(c_float)),
-        ("label_smoothing", c_double),
-        ("softcap", c_double),
-        ("z_loss", c_double),
-        ("threads", c_int32),
-        ("cpu_path", c_int),
-        ("team", Team),
-        ("loss", POINTER(c_double)),
-        ("numerator", POINTER(c_double)),
-        ("denominator_out", POINTER(c_double)),
-        ("gradient", c_void_p),
-        ("gradient_stride", c_int64),
-        ("row_nll", POINTER(c_float)),
-        ("row_lse", POINTER(c_float)),
-        ("task_nll", POINTER(c_double)),
-        ("task_tokens", POINTER(c_int64)),
-        ("report", POINTER(Report)),
-        ("device", c_int),
-        ("cuda_path", c_int),
-        ("workspace", c_void_p),
-        ("workspace_bytes", c_size_t),
-        ("stream", c_void_p),
-    ]
-
-    def __init__(self, **values: Any) -> None:
-        super().__init__(**{"ignore_index": -100, **values})
-
-
-class LossPlan(_Arguments):
-    """visatb_loss_plan."""
-
-    _fields_ = [
-        ("size", c_size_t),
-        ("workspace_bytes", c_size_t),
-        ("cpu_path", c_int),
-        ("cuda_path", c_int),
-        ("cluster", c_int32),
-        ("threads", c_int32),
-    ]
-
-
-class VitwLinearLossArgs(_Arguments):
-    """visatb_vitw_linear_loss_args."""
-
-    _fields_ = [
-        ("size", c_size_t),
-        ("rows", c_int64),
-        ("hidden_size", c_int64),
-        ("vocab", c_int64),
-        ("tasks", c_int64),
-        ("hidden", c_void_p),
-        ("hidden_stride", c_int64),
-        ("weight", c_void_p),
-        ("weight_stride", c_int64),
-        ("bias", c_void_p),
-        ("dtype", c_int),
-        ("reduction", c_int),
-        ("labels", POINTER(c_int64)),
-        ("task_ids", POINTER(c_int32)),
-        ("task_weights", POINTER(c_float)),
-        ("ignore_index", c_int64),
-        ("denominator", POINTER(c_double)),
-        ("grad_scale", POINTER(c_float)),
-        ("label_smoothing", c_double),
-        ("softcap", c_double),
-        ("z_loss", c_double),
-        ("threads", c_int32),
-        ("cpu_path", c_int),
-        ("team", Team),
-        ("max_valid_rows", c_int64),
-        ("chunk_bytes", c_size_t),
-        ("workspace", c_void_p),
-        ("workspace_bytes", c_size_t),
-        ("loss", POINTER(c_double)),
-        ("numerator", POINTER(c_double)),
-        ("denominator_out", POINTER(c_double)),
-        ("hidden_gradient", c_void_p),
-        ("hidden_gradient_stride", c_int64),
-        ("weight_gradient", c_void_p),
-        ("bias_gradient", c_void_p),
-        ("accumulate", c_int32),
-        ("reserved", c_int32),
-        ("row_nll", POINTER(c_float)),
-        ("row_lse", POINTER(c_float)),
-        ("task_nll", POINTER(c_double)),
-        ("task_tokens", POINTER(c_int64)),
-        ("report", POINTER(Report)),
-        ("device", c_int),
-        ("cuda_path", c_int),
-        ("head_gradient_dtype", c_int),
-        ("context", POINTER(Context)),
-        ("stream", c_void_p),
-    ]
-
-    def __init__(self, **values: Any) -> None:
-        super().__init__(**{"ignore_index": -100, **values})
-
-
-class LinearPlan(_Arguments):
-    """visatb_linear_plan."""
-
-    _fields_ = [
-        ("size", c_size_t),
-        ("workspace_bytes", c_size_t),
-        ("chunk_rows", c_int64),
-        ("chunks", c_int64),
-        ("product", c_char_p),
-        ("cpu_path", c_int),
-        ("cuda_path", c_int),
-    ]
-
-
-class VocabSlice(_Arguments):
-    """visatb_vocab_slice."""
-
-    _fields_ = [("size", c_size_t), ("first", c_int64), ("width", c_int64)]
-
-
-STRUCTS: dict[str, type[ctypes.Structure]] = {
-    "visatb_scores": Scores,
-    "visatb_weights": Weights,
-    "visatb_evaluation": Evaluation,
-    "visatb_weights_options": WeightsOptions,
-    "visatb_layout": Layout,
-    "visatb_balance_options": BalanceOptions,
-    "visatb_report": Report,
-    "visatb_vitw_loss_args": VitwLossArgs,
-    "visatb_loss_plan": LossPlan,
-    "visatb_context": Context,
-    "visatb_vitw_linear_loss_args": VitwLinearLossArgs,
-    "visatb_linear_plan": LinearPlan,
-    "visatb_vocab_slice": VocabSlice,
-}
-
 # --- functions ------------------------------------------------------------------------------------
 
 _SCORES = POINTER(Scores)
 _WEIGHTS = POINTER(Weights)
 _EVALUATION = POINTER(Evaluation)
 _CONTEXT = POINTER(Context)
+_METHOD = POINTER(Method)
 _DOUBLES = POINTER(c_double)
 _FLOATS = POINTER(c_float)
+_INTEGERS = POINTER(c_int64)
 _BYTES = POINTER(c_uint8)
 _STRINGS = POINTER(c_char_p)
 _SIZE = POINTER(c_size_t)
@@ -430,7 +178,7 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "visatb_vitw_denominator": (c_int, (POINTER(VitwLossArgs), c_int32)),
     "visatb_sum_over_ranks": (
         c_int,
-        (_DOUBLES, c_int64, POINTER(c_int64), c_int64, c_void_p, c_void_p),
+        (_DOUBLES, c_int64, _INTEGERS, c_int64, c_void_p, c_void_p),
     ),
     "visatb_context_create": (c_int, (POINTER(_CONTEXT),)),
     "visatb_context_destroy": (None, (_CONTEXT,)),
@@ -444,6 +192,13 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
         c_int,
         (POINTER(VitwLossArgs), POINTER(VocabSlice), c_int64, _DOUBLES),
     ),
+    "visatb_method_create": (c_int, (POINTER(MethodOptions), POINTER(_METHOD))),
+    "visatb_method_destroy": (None, (_METHOD,)),
+    "visatb_method_weights": (c_int, (_METHOD, _INTEGERS, _DOUBLES)),
+    "visatb_method_update": (c_int, (_METHOD, _DOUBLES, _INTEGERS)),
+    "visatb_method_state_size": (c_int, (_METHOD, _SIZE)),
+    "visatb_method_save": (c_int, (_METHOD, c_void_p, c_size_t)),
+    "visatb_method_restore": (c_int, (_METHOD, c_void_p, c_size_t)),
 }
 
 # --- finding and opening --------------------------------------------------------------------------

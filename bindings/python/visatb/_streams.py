@@ -39,8 +39,14 @@ def guarded(program: Callable[[], int], name: str) -> int:
 
 def complain(text: str) -> None:
     """A line on standard error; where there is none, nobody is told."""
+    error_text(text + "\n")
+
+
+def error_text(text: str) -> None:
+    """Text on standard error as it is, without an end of line."""
     try:
-        print(text, file=sys.stderr, flush=True)
+        sys.stderr.write(text)
+        sys.stderr.flush()
     except OSError:
         silence(sys.stderr)
 

@@ -22,6 +22,8 @@ from ._arguments import (
     three_alphas,
 )
 from ._errors import ArgumentError, DataError
+from ._intervals_member import Options, Progress
+from ._intervals_request import Request, ScoreFile, add_intervals
 from ._sources import Document, PathLike, Source, read
 from ._write import write_whole
 
@@ -49,10 +51,12 @@ class Weights:
         data: the whole of weights.json, parsed; editing it does not change what `save` writes.
         tasks: the names in the order of the scores: task id i is tasks[i].
         temperature: the T that was used.
-        warnings: what weakens the result.
+        warnings: what weakens the result, and why there are no intervals.
     """
 
-    def __init__(self, text: str, made_from: _Scores) -> None:
+    def __init__(
+        self, text: str, made_from: _Scores, more_warnings: Sequence[dict[str, str]] = ()
+    ) -> None:
         """Keeps the text of weights.json; weights come from `compute_weights`."""
         self._text = text
         self._made_from = made_from
@@ -60,9 +64,10 @@ class Weights:
         self._weights: dict[str, float] = dict(self.data["weights"])
         self.tasks: list[str] = list(self.data["tasks"])
         self.temperature: float = self.data["temperature"]
+        of_intervals = (self.intervals or {}).get("warnings", [])
         self.warnings = [
             ScoreWarning(warning["code"], made_from.where(warning["path"]), warning["message"])
-            for warning in self.data["warnings"]
+            for warning in [*self.data["warnings"], *of_intervals, *more_warnings]
         ]
 
     def __repr__(self) -> str:
@@ -72,6 +77,11 @@ class Weights:
     def weights(self) -> Mapping[str, float]:
         """The weight of each task, to be read only; `dict(weights.weights)` is one to edit."""
         return MappingProxyType(self._weights)
+
+    @property
+    def intervals(self) -> dict[str, Any] | None:
+        """The member "intervals" of weights.json (docs/formats.md); None where it has none."""
+        return self.data.get("intervals")
 
     @property
     def temperature_from(self) -> str:
@@ -104,6 +114,12 @@ def compute_weights(
     temperature: Temperature | None = None,
     alphas: Sequence[float] | None = None,
     allow_negative_denominator: bool = False,
+    intervals: bool | None = None,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+    per_sample: PathLike | None = None,
+    progress: Progress | None = None,
 ) -> Weights:
     """The VisATB weights of validation scores (Eq. 3 to 8, 10 to 12).
 
@@ -116,16 +132,29 @@ def compute_weights(
         alphas: how outward, inward and difficulty are mixed, summing to 1; None: the file's.
         allow_negative_denominator: let a task through that its own training made worse, although
             every contribution to it then changes its sign.
+        intervals: whether to say how far everything may be off because the validation sets are
+            finite, by a paired bootstrap (docs/mathematics.md). None: where the score file names a
+            file of scores by sample; one that is missing or lacks something is then a warning.
+        resamples: how many, at least one beyond each end of the interval.
+        confidence: of each interval, between 0 and 1.
+        seed: of the draws, 0 or more; the same seed gives the same intervals.
+        per_sample: the file of scores by sample; None: the one that the score file names, from its
+            own folder.
+        progress: is told the share of the resampling that is done, from 0 to 1.
 
     Errors: ArgumentError, FileError (cannot be read), DataError (its message says where in the file
     and what is wrong).
     """
+    request = Request(intervals, per_sample, Options(resamples, confidence, seed), progress)
+    request.check()
     made_from = _Scores(scores, form, temperature)
     options, _alive = _options(made_from, form, temperature, alphas, allow_negative_denominator)
     try:
-        return Weights(_weights_json(made_from, options), made_from)
+        text = _weights_json(made_from, options)
     except DataError as error:
         raise made_from.translate(error) from None
+    result = add_intervals(text, made_from.file(form), request)
+    return Weights(result.text, made_from, result.warnings)
 
 
 def _weights_json(scores: _Scores, options: _lib.WeightsOptions) -> str:
@@ -244,6 +273,9 @@ class _Scores:
         )
         self.content = csv_scores.to_json(self.sheet) if self.sheet else document.content
         self._temperature = temperature
+        # "" is the working folder, also for "-" and a dict.
+        path = "" if isinstance(source, Mapping) else os.fspath(source)
+        self._folder = os.path.dirname(path)  # noqa: PTH120 - a Path makes "." of it
 
     @functools.cached_property
     def document(self) -> dict[str, Any]:
@@ -263,6 +295,11 @@ class _Scores:
             task["name"]: None if "fixed_weight" in task else task.get("group", task["name"])
             for task in self.document["tasks"]
         }
+
+    def file(self, form: str | None) -> ScoreFile:
+        """What intervals are made from, in this form or the file's own."""
+        used = form or self.document["form"]
+        return ScoreFile(self.document, self.name, self._folder, used, self.units())
 
     def where(self, path: str) -> str:
         """A place in the document as the user's file has it."""

@@ -7,14 +7,16 @@ loss or at a probability.  Every score is a mean over samples between 0 and 100,
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from model import EOS, PAD, Tokenizer, image_tokens, pixel_values
-from tasks import COLOURS, PLACES, SHAPES, SIZES, TASKS, Sample, Task
+from tasks import COLOURS, PLACES, SHAPES, SIZES, Sample, Task
 from training import prompt_ids
 from transformers import LlavaForConditionalGeneration
+
+from visatb.scoring import score_answers
 
 BATCH = 250
 FACTS = (SIZES, COLOURS, SHAPES, PLACES)
@@ -23,6 +25,7 @@ FACTS = (SIZES, COLOURS, SHAPES, PLACES)
 @torch.inference_mode()
 def generate(
     model: LlavaForConditionalGeneration,
+    task: Task,
     samples: Sequence[Sample],
     images: np.ndarray,
     tokenizer: Tokenizer,
@@ -36,12 +39,13 @@ def generate(
         prompts = [torch.tensor(prompt_ids(sample, tokenizer, pictures)) for sample in batch]
         ids = torch.nn.utils.rnn.pad_sequence(
             prompts, batch_first=True, padding_value=PAD, padding_side="left"
-        )
+        ).to(model.device)
+        shown = pixel_values(images[[sample.image for sample in batch]])
         out = model.generate(
             input_ids=ids,
             attention_mask=(ids != PAD).long(),
-            pixel_values=pixel_values(images[[sample.image for sample in batch]]),
-            max_new_tokens=TASKS[batch[0].task].max_answer_tokens,
+            pixel_values=shown.to(model.device),
+            max_new_tokens=task.max_answer_tokens,
             do_sample=False,
             eos_token_id=EOS,
         )
@@ -62,46 +66,12 @@ def facts_right(answer: str, truth: str) -> float:
     return right / len(FACTS)
 
 
-def read_box(answer: str) -> tuple[int, int, int, int] | None:
-    """The box an answer states, or None if it is not written as one or is empty."""
-    match = re.fullmatch(r"\[(\d+), (\d+), (\d+), (\d+)\]", answer)
-    if match is None:
-        return None
-    left, top, right, bottom = (int(number) for number in match.groups())
-    return (left, top, right, bottom) if left < right and top < bottom else None
-
-
-def iou(answer: str, truth: str) -> float:
-    """Area shared by both boxes over the area covered by either; 0 for what is no box."""
-    first, second = read_box(answer), read_box(truth)
-    if first is None or second is None:
-        return 0.0
-    width = min(first[2], second[2]) - max(first[0], second[0])
-    height = min(first[3], second[3]) - max(first[1], second[1])
-    shared = max(0, width) * max(0, height)
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (first, second)]
-    return shared / (sum(areas) - shared)
-
-
-def exact_match(answer: str, truth: str) -> float:
-    """1 for the right answer, else 0."""
-    return float(answer == truth)
-
-
-METRICS = {"exact_match": exact_match, "facts": facts_right, "iou": iou}
-
-
-def score(
-    model: LlavaForConditionalGeneration,
-    asked: Mapping[Task, Sequence[Sample]],
-    images: np.ndarray,
-    tokenizer: Tokenizer,
-) -> dict[str, dict[str, float]]:
-    """The scores of the tasks that are asked, in the form a run has in scores.json."""
-    scores = {}
-    for task, samples in asked.items():
-        answers = generate(model, samples, images, tokenizer)
-        pairs = zip(answers, samples, strict=True)
-        points = [METRICS[task.metric](answer, sample.answer) for answer, sample in pairs]
-        scores[task.name] = {task.metric: round(100 * sum(points) / len(points), 4)}
-    return scores
+def points(task: Task, samples: Sequence[Sample], answers: Sequence[str]) -> dict[str, float]:
+    """{sample id: 0 to 100}: by a measure of VisATB's, or for captions by their facts."""
+    pairs = list(zip(samples, answers, strict=True))
+    if task.metric == "facts":
+        return {one.id: 100 * facts_right(answer, one.answer) for one, answer in pairs}
+    given = [{"id": one.id, "answer": answer} for one, answer in pairs]
+    truth = [{"id": one.id, "answer": one.answer} for one in samples]
+    values = score_answers(task.metric, given, truth).values
+    return {} if values is None else values

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,11 +23,20 @@ from transformers import (
 
 SPECIAL = ("<pad>", "<image>", "<bos>", "<answer>", "<eos>")
 PAD, IMAGE, BOS, ANSWER, EOS = range(len(SPECIAL))
-PATCH, WIDTH, LAYERS, HEADS = 16, 96, 2, 4
+PATCH = 16
 # The pictures' own mean and deviation: most of a picture is pale ground and should be near zero.
 PIXEL_MEAN, PIXEL_SPREAD = 230.0, 50.0
 # Llama's usual 0.02 suits thousands of channels; with so few, attention would start out blind.
 SPREAD = 0.08
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a model is: 0.4 million parameters as it stands."""
+
+    width: int = 96
+    layers: int = 2
+    heads: int = 4
 
 
 class Tokenizer:
@@ -70,23 +81,23 @@ def pixel_values(images: np.ndarray) -> torch.Tensor:
     return (torch.from_numpy(channels_first).float() - PIXEL_MEAN) / PIXEL_SPREAD
 
 
-def build(vocabulary: int, side: int, seed: int) -> LlavaForConditionalGeneration:
+def build(vocabulary: int, side: int, size: Size, seed: int) -> LlavaForConditionalGeneration:
     """A new model with random weights; the same seed gives the same weights."""
     torch.manual_seed(seed)
     vision = CLIPVisionConfig(
-        hidden_size=WIDTH,
-        intermediate_size=2 * WIDTH,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=HEADS,
+        hidden_size=size.width,
+        intermediate_size=2 * size.width,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.heads,
         image_size=side,
         patch_size=PATCH,
     )
     text = LlamaConfig(
         vocab_size=vocabulary,
-        hidden_size=WIDTH,
-        intermediate_size=2 * WIDTH,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=HEADS,
+        hidden_size=size.width,
+        intermediate_size=2 * size.width,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.heads,
         max_position_embeddings=128,
         initializer_range=SPREAD,
         pad_token_id=PAD,
@@ -103,3 +114,23 @@ def build(vocabulary: int, side: int, seed: int) -> LlavaForConditionalGeneratio
     model = LlavaForConditionalGeneration(config)
     model.generation_config.update(pad_token_id=PAD, bos_token_id=BOS, eos_token_id=EOS)
     return model
+
+
+def save(path: Path, model: LlavaForConditionalGeneration, size: Size, words: int) -> None:
+    """Writes a model."""
+    path.mkdir(parents=True, exist_ok=True)
+    state = {"size": asdict(size), "vocabulary": words, "weights": model.state_dict()}
+    torch.save(state, path / "model.pt")
+
+
+def load(path: Path, side: int) -> LlavaForConditionalGeneration:
+    """Reads a model that `save` wrote."""
+    state = torch.load(path / "model.pt", map_location="cpu", weights_only=True)
+    model = build(state["vocabulary"], side, Size(**state["size"]), seed=0)
+    model.load_state_dict(state["weights"])
+    return model
+
+
+def device() -> str:
+    """Where models run."""
+    return "cuda" if torch.cuda.is_available() else "cpu"

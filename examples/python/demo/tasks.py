@@ -11,9 +11,6 @@ Every picture shows one coloured shape on a pale ground.  What its questions and
 The data set has yes/no questions of its own ("is there not a red shape?").  They are read for what
 they tell of a picture, but not asked: in the few minutes of a demo, a model of this size does not
 learn to answer them better than their wording alone allows.
-
-The pictures are dealt into train, validation and test before they become samples, so no picture is
-ever in two of the three.
 """
 
 from __future__ import annotations
@@ -57,20 +54,19 @@ TASKS = (
 
 @dataclass(frozen=True)
 class Sample:
-    """One instruction about one picture, with the answer that is right."""
+    """One instruction about one picture, with the answer that is right.
 
-    task: int
+    Attributes:
+        id: its name among all samples.
+        task: the name of its task.
+        image: the number of its picture.
+    """
+
+    id: str
+    task: str
     image: int
     prompt: str
     answer: str
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """All pictures as uint8 [images, height, width, 3], and samples[split][task]."""
-
-    images: np.ndarray
-    samples: dict[str, list[list[Sample]]]
 
 
 @dataclass
@@ -148,51 +144,58 @@ def _read_pictures() -> list[_Picture]:
     return pictures
 
 
-def _yesno(box: Box, width: int, height: int) -> list[tuple[str, bool]]:
-    """Three questions about where the shape is and how wide, each about as often yes as no."""
+def _yesno(box: Box, width: int, height: int) -> list[Pair]:
+    """Questions about where the shape is and how wide, each about as often yes as no."""
     left, top, right, bottom = box
-    return [
+    asked = [
         ("is the shape on the left?", left + right <= width),
         ("is the shape in the upper half?", top + bottom <= height),
         ("is the shape wider than a third of the image?", 3 * (right - left) > width),
     ]
+    return [(question, "yes" if truth else "no") for question, truth in asked]
 
 
-def _word(picture: _Picture, rng: random.Random) -> list[Pair]:
-    """One question for the colour and one for the shape, as far as the data set asks them."""
+def _word(picture: _Picture, rng: random.Random, each: int) -> list[Pair]:
+    """Questions for the colour and for the shape, as far as the data set asks them."""
     kinds = ([pair for pair in picture.word if pair[1] in words] for words in (COLOURS, SHAPES))
-    return [rng.choice(kind) for kind in kinds if kind]
+    return [pair for kind in kinds for pair in rng.sample(kind, min(each, len(kind)))]
 
 
-def _samples_of(picture: _Picture, image: int, rng: random.Random) -> list[list[Sample]]:
-    """The picture's samples of every task."""
+def _samples_of(picture: _Picture, image: int, rng: random.Random, each: int) -> list[Sample]:
+    """The picture's samples: of every task as many as there are, up to so many of each kind."""
     height, width = picture.pixels.shape[:2]
     box = measure_box(picture.pixels)
     colour, shape = picture.one_of(COLOURS), picture.one_of(SHAPES)
     caption = []
     if colour is not None and shape is not None:
-        caption = [(rng.choice(CAPTION_PROMPTS), caption_text(colour, shape, box, width, height))]
-    question, truth = rng.choice(_yesno(box, width, height))
+        text = caption_text(colour, shape, box, width, height)
+        caption = [(prompt, text) for prompt in rng.sample(CAPTION_PROMPTS, each)]
     answers = (
-        [(question, "yes" if truth else "no")],
-        _word(picture, rng),
+        rng.sample(_yesno(box, width, height), each),
+        _word(picture, rng, each),
         caption,
-        [(rng.choice(BOX_PROMPTS), box_text(box, width))],
+        [(prompt, box_text(box, width)) for prompt in rng.sample(BOX_PROMPTS, each)],
     )
-    return [[Sample(task, image, *pair) for pair in pairs] for task, pairs in enumerate(answers)]
+    return [
+        Sample(f"{image}-{number}", task.name, image, *pair)
+        for task, pairs in zip(TASKS, answers, strict=True)
+        for number, pair in enumerate(pairs)
+    ]
 
 
-def load(seed: int, pictures: dict[str, int]) -> Dataset:
-    """Read the data set, deal this many pictures into each split, and make their samples."""
+def load(seed: int, pictures: int, each: int) -> tuple[np.ndarray, list[Sample]]:
+    """Reads the data set and makes its samples.
+
+    Args:
+        seed: of the choice of pictures and questions.
+        pictures: how many.
+        each: how many questions of a kind are asked of a picture, up to 3.
+
+    Returns:
+        The pictures as uint8 [all, height, width, 3], and the samples.
+    """
     rng = random.Random(seed)  # noqa: S311
     every = _read_pictures()
-    order = rng.sample(range(len(every)), sum(pictures.values()))
-    splits: dict[str, list[list[Sample]]] = {}
-    for split, size in pictures.items():
-        numbers, order = order[:size], order[size:]
-        of_picture = [_samples_of(every[number], number, rng) for number in numbers]
-        splits[split] = [
-            [sample for samples in of_picture for sample in samples[task]]
-            for task in range(len(TASKS))
-        ]
-    return Dataset(np.stack([picture.pixels for picture in every]), splits)
+    numbers = rng.sample(range(len(every)), pictures)
+    samples = [one for n in numbers for one in _samples_of(every[n], n, rng, each)]
+    return np.stack([picture.pixels for picture in every]), samples

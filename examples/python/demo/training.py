@@ -1,25 +1,22 @@
-"""One training run: a list of samples in, a trained model out.
-
-Every run of the demo goes through `train` with the same settings and starts from the same random
-weights.  What differs from run to run is the list of samples and the weight of each task.
-"""
+"""One training: samples, and how their tasks are weighed, into a model."""
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from model import ANSWER, BOS, EOS, IMAGE, PAD, Tokenizer, build, image_tokens, pixel_values
-from tasks import Sample
+from model import ANSWER, BOS, EOS, IMAGE, PAD, Tokenizer, image_tokens, pixel_values
+from tasks import TASKS, Sample
 from transformers import LlavaForConditionalGeneration
 
 import visatb
 
 IGNORED = -100
+NAMES = [task.name for task in TASKS]
 
 
 @dataclass(frozen=True)
@@ -27,6 +24,7 @@ class Settings:
     """What all runs have in common."""
 
     epochs: int
+    seed: int
     batch_size: int = 32
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
@@ -58,7 +56,7 @@ def collate(
     return {
         "input_ids": pad(rows, batch_first=True, padding_value=PAD),
         "labels": pad(labels, batch_first=True, padding_value=IGNORED),
-        "task_ids": torch.tensor([sample.task for sample in samples], dtype=torch.int32),
+        "task_ids": torch.tensor([NAMES.index(sample.task) for sample in samples]),
         "pixel_values": pixel_values(images[[sample.image for sample in samples]]),
     }
 
@@ -83,19 +81,19 @@ def rate(step: int, steps: int, warmup: float) -> float:
 def train(
     samples: Sequence[Sample],
     task_weights: Sequence[float],
+    method: visatb.Method | None,
+    model: LlavaForConditionalGeneration,
     images: np.ndarray,
     tokenizer: Tokenizer,
     settings: Settings,
-    seed: int,
-    on_step: Callable[[], None],
-) -> LlavaForConditionalGeneration:
-    """Train a new model on these samples and return it.
+) -> Iterator[int]:
+    """Trains a model, step by step: yields the number of each step that is done.
 
-    The loss is VisATB's Eq. 2: every answer token weighs as much as its task.  Equal weights are
-    the same call with a weight of 1 for every task.
+    The loss is VisATB's Eq. 2: every answer token weighs as much as its task. Equal weights are the
+    same call with a weight of 1 for every task; a method finds its own for every step.
     """
-    model = build(len(tokenizer.words), images.shape[1], seed)
     model.train()
+    device = model.device
     optimizer = torch.optim.AdamW(
         _groups(model, settings.weight_decay), lr=settings.learning_rate, fused=True
     )
@@ -103,25 +101,47 @@ def train(
     scheduler = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: rate(step, steps, settings.warmup)
     )
-    rng = random.Random(seed)  # noqa: S311
-    order = list(samples)
-    for _ in range(settings.epochs):
-        rng.shuffle(order)
-        for start in range(0, len(order), settings.batch_size):
-            batch = collate(order[start : start + settings.batch_size], images, tokenizer)
-            logits = model(input_ids=batch["input_ids"], pixel_values=batch["pixel_values"]).logits
-            loss = visatb.vitw_loss(
-                logits, batch["labels"], batch["task_ids"], task_weights, shift=True
-            )
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
-            optimizer.step()
-            scheduler.step()
-            optimizer.zero_grad()
-            on_step()
-    return model
+    weights = torch.tensor(task_weights, device=device)
+    for step, chosen in enumerate(_batches(samples, settings), start=1):
+        batch = {name: of.to(device) for name, of in collate(chosen, images, tokenizer).items()}
+        if method is not None:
+            weights = torch.tensor(method.weights(_task_tokens(batch)), dtype=torch.float32)
+        logits = model(input_ids=batch["input_ids"], pixel_values=batch["pixel_values"]).logits
+        loss, stats = visatb.vitw_loss(
+            logits,
+            batch["labels"],
+            batch["task_ids"],
+            weights.to(device),
+            shift=True,
+            return_stats=True,
+        )
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+        optimizer.step()
+        scheduler.step()
+        optimizer.zero_grad()
+        if method is not None:
+            method.update(stats.task_nll.cpu().numpy(), stats.task_tokens.cpu().numpy())
+        yield step
 
 
 def step_count(samples: int, settings: Settings) -> int:
     """The optimiser steps of a run over this many samples."""
     return settings.epochs * -(-samples // settings.batch_size)
+
+
+def _batches(samples: Sequence[Sample], settings: Settings) -> Iterator[list[Sample]]:
+    """The samples of every step, in another order in every epoch."""
+    rng = random.Random(settings.seed)  # noqa: S311
+    order = list(samples)
+    for _ in range(settings.epochs):
+        rng.shuffle(order)
+        for start in range(0, len(order), settings.batch_size):
+            yield order[start : start + settings.batch_size]
+
+
+def _task_tokens(batch: dict[str, torch.Tensor]) -> np.ndarray:
+    """The tokens to be learnt of each task, [tasks]."""
+    tokens = (batch["labels"] != IGNORED).sum(1)
+    counts = torch.zeros(len(NAMES), dtype=torch.int64, device=tokens.device)
+    return counts.index_add_(0, batch["task_ids"].long(), tokens).cpu().numpy()

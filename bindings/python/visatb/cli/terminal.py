@@ -31,7 +31,7 @@ class Column(NamedTuple):
 
     name: str
     is_number: bool = False
-    stays: int = 2
+    stays: int = 3
 
 
 ALWAYS = Column._field_defaults["stays"]

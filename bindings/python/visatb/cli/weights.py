@@ -12,6 +12,7 @@ from visatb._streams import complain, printable, write
 from visatb.scores import Weights, compute_weights
 
 from . import weights_formats
+from .progress import progress
 from .terminal import name_of
 
 _DESCRIPTION = """\
@@ -52,6 +53,7 @@ def add_parser(commands: Any) -> None:
         'weights for a trainer, in the order of the tasks ("tasks" in JSON, first appearance '
         "in CSV) (default: table)",
     )
+    _add_intervals(parser)
     parser.add_argument("--strict", action="store_true", help="exit with 1 if there are warnings")
     parser.add_argument(
         "--allow-negative-denominator",
@@ -61,15 +63,51 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
+def _add_intervals(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "intervals",
+        "How far the weights may be off because the validation sets are finite, from scores by "
+        "sample: a bootstrap.",
+    )
+    group.add_argument(
+        "--intervals",
+        action=argparse.BooleanOptionalAction,
+        help="make them, or do not (default: where SCORES names a file of scores by sample)",
+    )
+    group.add_argument(
+        "--per-sample",
+        metavar="FILE",
+        help="the file of scores by sample (default: what SCORES says, from its own folder)",
+    )
+    group.add_argument(
+        "--resamples", type=int, default=2000, metavar="N", help="how many (default: 2000)"
+    )
+    group.add_argument(
+        "--confidence",
+        type=float,
+        default=0.95,
+        metavar="P",
+        help="of each interval, between 0 and 1 (default: 0.95)",
+    )
+    group.add_argument("--seed", type=int, default=0, metavar="S", help="of the draws (default: 0)")
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Computes, writes, prints and warns."""
-    weights = compute_weights(
-        arguments.scores,
-        form=arguments.form,
-        temperature=arguments.temperature,
-        alphas=arguments.alphas,
-        allow_negative_denominator=arguments.allow_negative_denominator,
-    )
+    with progress("resampling the validation samples") as tell:
+        weights = compute_weights(
+            arguments.scores,
+            form=arguments.form,
+            temperature=arguments.temperature,
+            alphas=arguments.alphas,
+            allow_negative_denominator=arguments.allow_negative_denominator,
+            intervals=arguments.intervals,
+            resamples=arguments.resamples,
+            confidence=arguments.confidence,
+            seed=arguments.seed,
+            per_sample=arguments.per_sample,
+            progress=tell,
+        )
     if arguments.output is not None:
         weights.save(arguments.output)
     write(weights_formats.FORMATS[arguments.format](weights))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from visatb.scores import Weights
 
@@ -24,6 +25,7 @@ def table(weights: Weights) -> str:
         Column("task"),
         *([Column("group")] if grouped else []),
         Column("weight", is_number=True),
+        *_interval_column(weights.intervals),
         *(Column(name, is_number=True, stays=1) for name in _MEASURES),
         *(Column(name, is_number=True, stays=0) for name in ("by-out", "by-in", "by-diff")),
     ]
@@ -31,7 +33,8 @@ def table(weights: Weights) -> str:
     for task, unit in weights.units.items():
         group = [unit if unit not in {None, task} else ""] if grouped else []
         shown = ["fixed"] + [""] * 5 if unit is None else [_shown(x) for x in _made(weights, unit)]
-        rows.append([task, *group, f"{weights.weights[task]:.4f}", *shown])
+        interval = _interval_cell(weights.intervals, task)
+        rows.append([task, *group, f"{weights.weights[task]:.4f}", *interval, *shown])
     return render(columns, rows, notes=_notes(weights))
 
 
@@ -42,12 +45,14 @@ def json_text(weights: Weights) -> str:
 
 def csv_table(weights: Weights) -> str:
     """The table with every digit; what a task of fixed weight does not have is empty."""
-    header = ["task", "unit", "weight", *_MEASURES, *(f"by_{name}" for name in _COMPONENTS)]
+    ends = ["low", "high"] if weights.intervals else []
+    header = ["task", "unit", "weight", *ends, *_MEASURES, *(f"by_{name}" for name in _COMPONENTS)]
     rows = [
         [
             task,
             unit or "",
             weights.weights[task],
+            *_ends(weights.intervals, task),
             *([""] * 6 if unit is None else _made(weights, unit)),
         ]
         for task, unit in weights.units.items()
@@ -86,4 +91,45 @@ def _notes(weights: Weights) -> list[str]:
     return [
         f"weight = {out} by-out + {into} by-in + {difficulty} by-diff",
         f"temperature {weights.temperature:g} ({_CHOSEN[weights.temperature_from]})",
+        *_what_is_told_apart(weights),
+    ]
+
+
+def _interval_column(intervals: dict[str, Any] | None) -> list[Column]:
+    if intervals is None:
+        return []
+    return [Column(f"{100 * intervals['confidence']:g}% interval", is_number=True, stays=2)]
+
+
+def _interval_cell(intervals: dict[str, Any] | None, task: str) -> list[str]:
+    if intervals is None:
+        return []
+    if task not in intervals["weights"]:
+        return [""]
+    ends = intervals["weights"][task]
+    return ["none" if ends is None else f"{ends[0]:.3f}-{ends[1]:.3f}"]
+
+
+def _ends(intervals: dict[str, Any] | None, task: str) -> list[float | str]:
+    """For the sheet: low and high; empty where the task has none."""
+    if intervals is None:
+        return []
+    return intervals["weights"].get(task) or ["", ""]
+
+
+def _what_is_told_apart(weights: Weights) -> list[str]:
+    """The intervals in words."""
+    intervals = weights.intervals
+    if intervals is None:
+        return []
+    told = intervals["apart_from_one"]
+    rest = [task for task in intervals["weights"] if task not in told]
+    units = [unit for unit in weights.units.values() if unit is not None]
+    pairs = sum(a != b for index, a in enumerate(units) for b in units[index + 1 :])
+    return [
+        f"{intervals['resamples']} resamples of the validation samples at this temperature; "
+        f"{intervals['refused'] or 'none'} refused",
+        f"told apart from 1: {', '.join(told) or 'none'}; "
+        f"not told apart: {', '.join(rest) or 'none'}",
+        f"{len(intervals['apart'])} of {pairs} pairs are told apart",
     ]

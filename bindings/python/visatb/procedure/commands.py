@@ -15,7 +15,7 @@ from .project import BY_STEP, Project, Task
 from .section import either
 
 # What every command of a run may name.
-_COMMON = ("run", "method", "seed", "base_model", "gpus", "gpu_count", "port")
+_COMMON = ("run", "method", "seed", "base_model", "python", "gpus", "gpu_count", "port")
 TRAINING = (*_COMMON, "data", "output", "weights", "samples", "steps", "epochs", "batch_size")
 EVALUATION = (*_COMMON, "model", "split", "questions", "tasks", "task", "answers", "scores")
 

@@ -114,7 +114,7 @@ def _sha256(dataset: Any) -> str:
 def _texts(dataset: Any, field: str, where: str) -> list[str]:
     """A column as strings; the names of a ClassLabel in place of its numbers."""
     feature = dataset.features[field]
-    values = dataset[field][:] if hasattr(dataset[field], "__getitem__") else list(dataset[field])
+    values = dataset[field][:]
     if hasattr(feature, "int2str"):
         return [str(feature.int2str(value)) for value in values]
     for row, value in enumerate(values):

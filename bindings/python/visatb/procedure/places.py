@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -147,4 +148,5 @@ def _common(project: Project, run: Run) -> dict[str, str | int | Path]:
         "method": kinds.get(run.method, run.method),
         "seed": project.sampling.seed,
         "base_model": project.commands.base_model,
+        "python": sys.executable,
     }

@@ -212,7 +212,7 @@ def _project(root: Section, folder: Path) -> Project:
     project = Project(
         file=root.file,
         folder=folder,
-        output=folder / (root.text("output") or "visatb-output"),
+        output=(folder / (root.text("output") or "visatb-output")).resolve(),
         form=root.choice("form", FORMS, "full"),
         sampling=_sampling(root),
         methods=_methods(root),
@@ -309,18 +309,17 @@ def _check_task(task: Task, section: Section) -> None:
 def _metrics(section: Section) -> tuple[Metric, ...]:
     metrics: list[Metric] = []
     for index, value in enumerate(section.take("metrics", list, []) or []):
-        key = f"metrics[{index}]"
         if isinstance(value, str):
             metric = Metric(value, higher_is_better=True)
         else:
-            table = Section(value, section.file, f"{section.path}.{key}")
+            table = Section(value, section.file, f"{section.path}.metrics[{index}]")
             higher = table.take("higher_is_better", bool, True)
             metric = Metric(table.text("name") or "", higher_is_better=bool(higher))
             table.finish()
-        if not metric.name:
-            raise DataError(f"{section.file}: {section.path}.{key}: expected the name of a metric")
+        if not metric.name.strip():
+            raise section.fault("metrics", "expected the name of a metric", item=index)
         if metric.name in {known.name for known in metrics}:
-            raise DataError(f'{section.file}: {section.path}.{key}: "{metric.name}" is there twice')
+            raise section.fault("metrics", f'"{metric.name}" is there twice', item=index)
         metrics.append(metric)
     return tuple(metrics)
 
@@ -328,20 +327,19 @@ def _metrics(section: Section) -> tuple[Metric, ...]:
 def _methods(root: Section) -> tuple[Method, ...]:
     methods: list[Method] = []
     for index, value in enumerate(root.take("methods", list, [EW, VISATB]) or []):
-        place = f"methods[{index}]"
         if isinstance(value, str):
             method = Method(value, value)
         else:
-            table = Section(value, root.file, place)
+            table = Section(value, root.file, f"methods[{index}]")
             alphas = _numbers(table, "alphas", 3)
             method = Method(table.text("name") or "", VISATB, alphas)
             table.finish()
         if method.kind not in METHODS:
-            raise root.fault(place, f'"{method.kind}"; expected {either(METHODS)}')
+            raise root.fault("methods", f'"{method.kind}"; expected {either(METHODS)}', item=index)
         if not method.name or method.name in RESERVED or ":" in method.name:
-            raise root.fault(place, f'"{method.name}" is no name for a method')
+            raise root.fault("methods", f'"{method.name}" is no name for one', item=index)
         if method.name in {known.name for known in methods}:
-            raise root.fault(place, f'"{method.name}" is there twice')
+            raise root.fault("methods", f'"{method.name}" is there twice', item=index)
         methods.append(method)
     return tuple(methods)
 
@@ -401,7 +399,7 @@ def _check_units(root: Section, project: Project) -> None:
         raise root.fault("tasks", f"{len(units)} to be weighed; expected two or more")
     for name, members in units.items():
         if name in tasks and members[0].group == name:
-            raise root.fault(f"tasks.{members[0].name}.group", f'"{name}" is a task too')
+            raise _of_task(root, members[0].name).fault("group", f'"{name}" is a task too')
     _check_where_samples_are(root, project)
 
 
@@ -416,13 +414,18 @@ def _check_where_samples_are(root: Section, project: Project) -> None:
     if ways == 1:
         lacking = _first_without(project.trained, sized or by_task)
         key = "samples" if sized else "train"
-        raise root.fault(f"tasks.{lacking}.{key}", "missing, and other tasks have it")
+        raise _of_task(root, lacking).fault(key, "missing, and other tasks have it")
     what = "nothing says where the samples are" if ways == 0 else "samples come from two places"
     raise root.fault(
         "",
         f"{what}; expected data.train or data.hugging_face, or for every task its train or its "
         "samples",
     )
+
+
+def _of_task(root: Section, name: str) -> Section:
+    """The table of a task, to say what is wrong in it."""
+    return root.section("tasks").section(name)
 
 
 def _first_without(tasks: Sequence[Task], having: Sequence[Task]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -48,13 +48,15 @@ def read_portions(project: Project) -> tuple[Portions, list[Input]]:
     tables = _tables(project)
     for split, table in tables.items():
         _check(table, split, project)
+    dealer = _Dealer(project, tables)
     portions: Portions = {}
     for split, table in tables.items():
-        for task, samples in _by_task(table.samples).items():
-            dealt = _dealt(samples, task, split, project, tables)
+        of_task = _by(table.samples, lambda one: one.task)
+        for task in project.tasks:
+            dealt = dealer.deal(of_task.get(task.name, []), task.name, split)
             for into, part in dealt.items():
                 if part:
-                    portions.setdefault(into, {})[task] = Portion(table, part)
+                    portions.setdefault(into, {})[task.name] = Portion(table, part)
     for one in project.trained:
         if one.name not in portions.get("train", {}):
             raise DataError(f"{project.file}: tasks.{one.name}: the data has no sample to train")
@@ -104,52 +106,45 @@ def _check(table: Table, split: str, project: Project) -> None:
         )
 
 
-def _by_task(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
+class _Dealer:
+    """Says where the samples of a task go."""
+
+    def __init__(self, project: Project, tables: Mapping[str, Table]) -> None:
+        self._project = project
+        self._there = {split: {one.task for one in of.samples} for split, of in tables.items()}
+        self._fixed = {task.name for task in project.fixed}
+        self._split_of: dict[str, str] | None = None
+        if project.data.together is not None and "train" in tables:
+            values = dict.fromkeys(one.together or "" for one in tables["train"].samples)
+            parts = {split: part for split, part in self._parts().items() if split not in tables}
+            dealt = dealing.deal(values, parts, project.sampling.seed, "together")
+            self._split_of = {value: split for split, of in dealt.items() for value in of}
+
+    def deal(self, samples: list[Sample], task: str, split: str) -> dict[str, list[Sample]]:
+        """{split: samples} of the samples that a table of some split has of a task."""
+        if self._project.data.split is not None:
+            return _by(samples, lambda one: one.split or split)
+        if split != "train":
+            return {split: samples}
+        if self._split_of is not None:
+            split_of = self._split_of
+            return _by(samples, lambda one: split_of[one.together or ""])
+        # A task of fixed weight is not scored.
+        if task in self._fixed:
+            return {split: samples}
+        lacking = {name: p for name, p in self._parts().items() if not self._has(name, task)}
+        return dealing.splits(samples, task, lacking, self._project.sampling.seed)
+
+    def _parts(self) -> dict[str, Fraction | int]:
+        sampling = self._project.sampling
+        return {"validation": sampling.validation, "test": sampling.test}
+
+    def _has(self, split: str, task: str) -> bool:
+        return task in self._there.get(split, ())
+
+
+def _by(samples: Iterable[Sample], key: Callable[[Sample], str]) -> dict[str, list[Sample]]:
     found: dict[str, list[Sample]] = {}
     for sample in samples:
-        found.setdefault(sample.task, []).append(sample)
+        found.setdefault(key(sample), []).append(sample)
     return found
-
-
-def _dealt(
-    samples: list[Sample], task: str, split: str, project: Project, tables: Mapping[str, Table]
-) -> dict[str, list[Sample]]:
-    """Where the samples of a task in a table go."""
-    if project.data.split is not None:
-        own: dict[str, list[Sample]] = {}
-        for sample in samples:
-            own.setdefault(sample.split or split, []).append(sample)
-        return own
-    parts = _parts(task, project, tables) if split == "train" else {}
-    # A task of fixed weight is not scored, but may share a picture with one that is.
-    fixed = task in {one.name for one in project.fixed}
-    if not parts or (fixed and project.data.together is None):
-        return {split: samples}
-    if project.data.together is None:
-        return dealing.splits(samples, task, parts, project.sampling.seed)
-    return _dealt_together(samples, parts, project, tables["train"])
-
-
-def _parts(task: str, project: Project, tables: Mapping[str, Table]) -> dict[str, Fraction | int]:
-    """What is taken from the training samples of a task, as far as it has no such split."""
-    wanted = {"validation": project.sampling.validation, "test": project.sampling.test}
-    return {
-        split: part
-        for split, part in wanted.items()
-        if part and not (split in tables and task in _by_task(tables[split].samples))
-    }
-
-
-def _dealt_together(
-    samples: list[Sample],
-    parts: dict[str, Fraction | int],
-    project: Project,
-    table: Table,
-) -> dict[str, list[Sample]]:
-    values = dict.fromkeys(sample.together or "" for sample in table.samples)
-    dealt = dealing.deal(values, parts, project.sampling.seed, "together")
-    split_of = {value: split for split, members in dealt.items() for value in members}
-    result: dict[str, list[Sample]] = {}
-    for sample in samples:
-        result.setdefault(split_of[sample.together or ""], []).append(sample)
-    return result

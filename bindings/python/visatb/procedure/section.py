@@ -31,9 +31,9 @@ class Section:
             raise self.fault("", f"{content!r}; expected a table")
         self._left: dict[str, Any] = dict(content)
 
-    def fault(self, key: str, what: str) -> DataError:
-        """The error that a key's value is wrong."""
-        place = self.place(key)
+    def fault(self, key: str, what: str, *, item: int | None = None) -> DataError:
+        """The error that a key's value, or an item of it, is wrong."""
+        place = self.place(key) + ("" if item is None else f"[{item}]")
         return DataError(
             f"{self.file}: {place}: {what}" if place else f"{self.file}: {what}", place
         )
@@ -126,7 +126,7 @@ class Section:
         values = self.take(key, list, []) or []
         for index, value in enumerate(values):
             if not isinstance(value, str) or not value.strip():
-                raise self.fault(key, f"item {index} is {value!r}; expected a string")
+                raise self.fault(key, f"{value!r}; expected a string", item=index)
         return tuple(values)
 
     def section(self, key: str) -> Section:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from .._errors import ArgumentError, DataError
+from ..per_sample import SampleValues, per_sample_bytes
 from ..procedure.places import PER_SAMPLE, SCORES, weights_of_method
 from ..procedure.plan import Plan
 from ..procedure.project import VISATB, Method, Project, WeightSettings
@@ -52,7 +52,7 @@ def gather_weights(book: Book) -> Gathered:
     with writing(project.output):
         lines = list(_per_sample(plan, results, gathered))
         if lines:
-            put(project.output / PER_SAMPLE, "".join(lines).encode())
+            put(project.output / PER_SAMPLE, per_sample_bytes(lines))
         document = scores_document(project, plan, results, with_samples=bool(lines))
         put(project.output / SCORES, json_bytes(document))
         _put_weights(project, gathered)
@@ -106,26 +106,23 @@ def _sampling(plan: Plan) -> dict[str, Any]:
     return sampling
 
 
-def _per_sample(plan: Plan, results: dict[str, Scores], gathered: Gathered) -> Iterator[str]:
-    """Lines of per_sample.jsonl: of tasks whose samples are the same ones in all runs."""
+def _per_sample(
+    plan: Plan, results: dict[str, Scores], gathered: Gathered
+) -> Iterator[SampleValues]:
+    """Of per_sample.jsonl: the tasks whose samples are the same ones in all runs."""
     for task in [task["name"] for task in plan.tasks]:
-        by_run = {run: scores[task] for run, scores in results.items() if task in scores}
-        tables = {
-            (run, metric): value
-            for run, metrics in by_run.items()
-            for metric, value in metrics.items()
+        tables = [
+            SampleValues(run, task, metric, dict(sorted(value.items())))
+            for run, scores in results.items()
+            for metric, value in scores.get(task, {}).items()
             if isinstance(value, dict)
-        }
-        samples = {frozenset(values) for values in tables.values()}
-        if len(samples) > 1:
+        ]
+        if len({frozenset(table.values) for table in tables}) <= 1:
+            yield from tables
+        else:
             gathered.notes.append(
                 f"{task}: its runs were scored on different samples, so {PER_SAMPLE} is without it"
             )
-            continue
-        for (run, metric), values in tables.items():
-            line: dict[str, Any] = {"run": run, "task": task, "metric": metric}
-            line |= {"values": dict(sorted(values.items()))}
-            yield json.dumps(line, ensure_ascii=False) + "\n"
 
 
 def _put_weights(project: Project, gathered: Gathered) -> None:

@@ -12,6 +12,9 @@ from .._errors import DataError, FileError
 from .called import called
 from .markers import Scores
 
+# What is beyond it is no score; `visatb.per_sample` has the same, and imports what is large.
+LARGEST = 1e150
+
 _WRAPPED = "visatb_run_scores"
 _WRAPPING = {_WRAPPED, "plan", "run", "scores"}
 
@@ -167,10 +170,7 @@ def _check_value(value: object, place: str) -> None:
 def _is_finite(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:
-        return False
+    return -LARGEST < value < LARGEST
 
 
 def _lines(path: Path) -> set[str]:

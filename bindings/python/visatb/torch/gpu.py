@@ -37,6 +37,33 @@ def wait_for(device: torch.device) -> None:
     torch.cuda.synchronize(device)
 
 
+class HostCopy:
+    """A small tensor on its way to the host, which nobody need wait for.
+
+    Args:
+        tensor: of any device; one of the host's is there at once, and is not copied.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._tensor = tensor
+        self._event: Any = None
+        if is_gpu(tensor.device):
+            self._tensor = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+            self._tensor.copy_(tensor, non_blocking=True)
+            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._event.record(torch.cuda.current_stream(tensor.device))
+
+    def is_there(self) -> bool:
+        """Whether it has come, so that `wait` would not."""
+        return self._event is None or bool(self._event.query())
+
+    def wait(self) -> Tensor:
+        """The tensor on the host, as soon as what was put into the stream before it is done."""
+        if self._event is not None:
+            self._event.synchronize()
+        return self._tensor
+
+
 def without_waiting(name: str, tensor: Tensor, device: torch.device) -> Tensor:
     """A small tensor of the host's, on the GPU.
 

@@ -126,6 +126,16 @@ class _Loss(nn.Module):
                     self._by_device[device] = weights_on(device, weights)
         return self._by_device[device]
 
+    def _weights_of_call(self, task_weights: Tensor | None, device: torch.device) -> Tensor:
+        """Those that a call gives itself, for this loss's tasks; else the loss's own."""
+        if task_weights is None:
+            return self.weights_on(device)
+        tasks = len(self._by_device[torch.device("cpu")])
+        if task_weights.shape != (tasks,):
+            shape = tuple(task_weights.shape)
+            raise ArgumentError(f"task_weights has shape {shape}; expected ({tasks},)")
+        return task_weights
+
     def _options(self, denominator: Scalar | None, grad_scale: Scalar | None) -> dict[str, Any]:
         """What both functions take, with the two that a call may give itself."""
         return {
@@ -172,7 +182,7 @@ class VITWLoss(_Loss):
             visatb.Weights; task id i is tasks[i]. None: the file's order counts.
         ignore_index, denominator, reduction, shift, label_smoothing, softcap, z_loss, grad_scale,
         inplace, return_stats: as in `vitw_loss`. `denominator` and `grad_scale` change from step to
-        step, so that a call can give its own.
+        step, so that a call can give its own; and its own task_weights, a float tensor [tasks].
 
     Errors: those of `vitw_loss`.
     """
@@ -216,13 +226,14 @@ class VITWLoss(_Loss):
         *,
         denominator: Scalar | None = None,
         grad_scale: Scalar | None = None,
+        task_weights: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, Stats]:
         """The loss, or (loss, Stats); arguments and shapes as in `vitw_loss`."""
         loss, stats = vitw_loss(
             logits,
             labels,
             task_ids,
-            self.weights_on(logits.device),
+            self._weights_of_call(task_weights, logits.device),
             inplace=self.inplace,
             return_stats=True,
             **self._options(denominator, grad_scale),
@@ -246,7 +257,8 @@ class VITWLinearLoss(_Loss):
         task_weights, tasks: as in `VITWLoss`.
         ignore_index, denominator, reduction, shift, label_smoothing, softcap, z_loss, grad_scale,
         return_stats, chunk_bytes, allow_sync: as in `vitw_linear_loss`. `denominator` and
-        `grad_scale` change from step to step, so that a call can give its own.
+        `grad_scale` change from step to step, so that a call can give its own; and its own
+        task_weights, a float tensor [tasks].
 
     Errors: those of `vitw_linear_loss`.
     """
@@ -294,6 +306,7 @@ class VITWLinearLoss(_Loss):
         bias: Tensor | None = None,
         denominator: Scalar | None = None,
         grad_scale: Scalar | None = None,
+        task_weights: Tensor | None = None,
         max_valid_rows: int | None = None,
     ) -> Tensor | tuple[Tensor, Stats]:
         """The loss, or (loss, Stats); arguments and shapes as in `vitw_linear_loss`."""
@@ -302,7 +315,7 @@ class VITWLinearLoss(_Loss):
             weight,
             labels,
             task_ids,
-            self.weights_on(hidden.device),
+            self._weights_of_call(task_weights, hidden.device),
             bias=bias,
             return_stats=True,
             chunk_bytes=self.chunk_bytes,

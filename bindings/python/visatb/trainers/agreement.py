@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from .._errors import Error
+from ..torch.gpu import HostCopy
 
 
 class Agreement:
@@ -21,24 +20,16 @@ class Agreement:
 
     def __init__(self, counted_by: str) -> None:
         self._counted_by = counted_by
-        self._pending: list[tuple[Tensor, Any]] = []
+        self._pending: list[HostCopy] = []
 
     def check(self, counted: Tensor, found: Tensor) -> None:
         """Compares tokens by task, [tasks] int64.
 
         Errors: Error, also for an earlier pair.
         """
-        pair = torch.stack([counted.to(found.device), found])
-        if pair.device.type != "cuda":
-            self._compare(pair)
-            return
-        host = torch.empty(pair.shape, dtype=pair.dtype, pin_memory=True)
-        host.copy_(pair, non_blocking=True)
-        event: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        event.record()
-        self._pending.append((host, event))
-        while self._pending and self._pending[0][1].query():
-            self._compare(self._pending.pop(0)[0])
+        self._pending.append(HostCopy(torch.stack([counted.to(found.device), found])))
+        while self._pending and self._pending[0].is_there():
+            self._compare(self._pending.pop(0).wait())
 
     def _compare(self, pair: Tensor) -> None:
         counted, found = pair.tolist()

@@ -94,6 +94,7 @@ class LinearHead:
                 task_ids,
                 bias=self._head.bias,
                 denominator=None if step is None else step.denominator,
+                task_weights=None if step is None else step.task_weights,
                 max_valid_rows=None if step is None else step.max_valid_rows,
             )
             return loss

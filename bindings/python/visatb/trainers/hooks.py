@@ -8,11 +8,15 @@ from typing import Any
 from torch import Tensor
 
 from .._errors import Error
+from ..methods import Method
 from ..torch.function import vitw_loss
 from ..torch.module import VITWLoss
 from ..torch.places import Given
+from ..torch.stats import Stats
+from . import checkpoint
 from .log import TaskLog
 from .step import Scope, Step, StepCounter
+from .step_weights import make_method
 from .tasks import TaskTable
 
 
@@ -28,6 +32,8 @@ class StepMixin:
         given_of: Callable[[dict[str, Any]], Given],
         *,
         scope: Scope = "step",
+        method: str | Method | None = None,
+        seed: int = 0,
         **options: Any,
     ) -> None:
         """Must be called before the first batch.
@@ -35,14 +41,17 @@ class StepMixin:
         Args:
             tasks: which there are, with their weights.
             given_of: the labels and task ids of a batch.
-            scope: as in `StepCounter`.
+            scope, method: as in `StepCounter`.
+            seed: of a method that is given by name.
             options: `label_smoothing` and `z_loss`, as in `vitw_loss`.
         """
         self.tasks = tasks
         self._given_of = given_of
         self._options = options
         self._criterion = VITWLoss(tasks.weights, shift=True)
-        self._step_counter = StepCounter(self._criterion, scope=scope)
+        if method is not None:
+            method = make_method(method, len(tasks), seed)
+        self._step_counter = StepCounter(self._criterion, scope=scope, method=method)
         self._task_logs = {True: TaskLog(tasks), False: TaskLog(tasks)}
 
     def _get_num_items_in_batch(self, *_: Any) -> None:
@@ -63,24 +72,46 @@ class StepMixin:
         self, logits: Tensor, given: Given, step: Step | None, *, inplace: bool = False
     ) -> Tensor:
         """L of Eq. 2, this micro-batch's share of it; for a batch without a Step, its own."""
+        own = None if step is None else step.task_weights
         loss, stats = vitw_loss(
             logits,
             given.labels,
             given.task_ids,
-            self._criterion.weights_on(logits.device),
+            self._criterion.weights_on(logits.device) if own is None else own,
             shift=given.shift,
             denominator=None if step is None else step.denominator,
             inplace=inplace,
             return_stats=True,
             **self._options,
         )
-        self._task_log.add(stats)
+        self._tell(stats, step)
         return loss
+
+    def _tell(self, stats: Stats, step: Step | None) -> None:
+        """What a loss found, to the log and to the method that makes the weights."""
+        self._task_log.add(stats, step)
+        if step is not None:
+            self._step_counter.add(stats, step)
 
     @property
     def _task_log(self) -> TaskLog:
         training: bool = self.model.training  # type: ignore[attr-defined]
         return self._task_logs[training]
+
+    # --- checkpoints ----------------------------------------------------------------------------
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)  # type: ignore[misc]
+        weights = self._step_counter.step_weights
+        if weights is not None:
+            writes: bool = self.args.should_save  # type: ignore[attr-defined]
+            checkpoint.save(output_dir, weights, self.tasks, writes=writes)
+
+    def _load_optimizer_and_scheduler(self, folder: str | None) -> None:
+        super()._load_optimizer_and_scheduler(folder)  # type: ignore[misc]
+        weights = self._step_counter.step_weights
+        if weights is not None and folder is not None:
+            checkpoint.load(folder, weights, self.tasks)
 
     # --- evaluation -----------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from .._errors import ArgumentError, UnsupportedError
+from ..methods import Method
 from ..torch.module import VITWLinearLoss
 from ..torch.places import Given
 from .collator import TaskCollator
@@ -64,6 +65,9 @@ class VITWTrainerMixin(StepMixin):
         task_weights, tasks: as in `TaskTable`; a weights.json, or {name: weight}.
         task_column: the column of the datasets that names each item's task, or has its id.
         scope: "step", Eq. 2; "local" to compare with a mean of each micro-batch.
+        method: changes the weights from step to step: a name of `visatb.METHODS`, which draws by
+            the Trainer's `seed`, or a `visatb.Method`. Of task_weights then only the tasks count,
+            and in evaluations the weights. Its state is kept with the optimizer's in checkpoints.
         linear: compute the loss from hidden states and head, never holding all logits.
         inplace: write the gradient over the logits in training, which saves their size in memory;
             not for a model that keeps its logits for its own backward.
@@ -72,7 +76,7 @@ class VITWTrainerMixin(StepMixin):
 
     The logged loss is that of Eq. 2. "loss/<task>", the mean nll of a task's tokens, and
     "token_share/<task>" stand beside it; an evaluation has them too, and its loss is that of Eq. 2
-    over all of its samples, whatever its batches and processes.
+    over all of its samples, whatever its batches and processes. With a method, "weight/<task>" too.
 
     Errors: ArgumentError and UnsupportedError for what would train another loss.
     """
@@ -84,6 +88,7 @@ class VITWTrainerMixin(StepMixin):
         tasks: Sequence[str] | None = None,
         task_column: str = "task",
         scope: Scope = "step",
+        method: str | Method | None = None,
         linear: bool = False,
         inplace: bool = False,
         z_loss: float = 0.0,
@@ -118,7 +123,15 @@ class VITWTrainerMixin(StepMixin):
             refuse_unknown_tasks(dataset, table, task_column, _WHERE_TASKS_ARE)
         # Label smoothing is the Trainer's own setting.
         smoothing = float(mine.args.label_smoothing_factor)
-        self._train_with(table, _given, scope=scope, label_smoothing=smoothing, z_loss=z_loss)
+        self._train_with(
+            table,
+            _given,
+            scope=scope,
+            method=method,
+            seed=mine.args.seed,
+            label_smoothing=smoothing,
+            z_loss=z_loss,
+        )
         self._inplace = inplace
         self._linear_loss = None
         if linear:
@@ -185,7 +198,7 @@ class VITWTrainerMixin(StepMixin):
         if self._linear_loss is not None and not needs_logits:
             head = self._current_head(self._linear_loss)
             loss, stats, outputs = head.loss_of(model, inputs, task_ids, step)
-            self._task_log.add(stats)
+            self._tell(stats, step)
         else:
             for key in ("labels", "shift_labels"):
                 inputs.pop(key, None)

@@ -17,10 +17,12 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from .._errors import ArgumentError, UnsupportedError
+from ..methods import Method
 from ..torch.denominator import count_task_tokens
 from ..torch.module import VITWLinearLoss, VITWLoss
 from ..torch.places import Given
 from ..torch.stats import Stats
+from . import checkpoint
 from .agreement import Agreement
 from .collator import TaskCollator
 from .head import handing_on, plain_head
@@ -35,6 +37,7 @@ from .refusals import (
     refuse_sharded_head,
 )
 from .step import VALID_ROWS, Batch, Scope, Step, StepCounter
+from .step_weights import make_method
 from .tasks import NamedWeights, TaskTable
 
 # Where a batch carries what was counted of it.
@@ -48,6 +51,7 @@ def install(
     tasks: Sequence[str] | None = None,
     task_field: str = "task",
     scope: Scope = "step",
+    method: str | Method | None = None,
     linear: bool = False,
     inplace: bool = False,
     z_loss: float = 0.0,
@@ -60,6 +64,9 @@ def install(
         task_weights, tasks: as in `TaskTable`; a weights.json, or {name: weight}.
         task_field: of each sample in the data file: its task, by name or id.
         scope: "step", Eq. 2; "local" to compare with a mean of each micro-batch.
+        method: changes the weights from step to step: a name of `visatb.METHODS`, which draws by
+            the trainer's `seed`, or a `visatb.Method`. Of task_weights then only the tasks count,
+            and in evaluations the weights. Its state is kept with the optimizer's in checkpoints.
         linear: compute the loss from hidden states and head, never holding all logits.
         inplace: write the gradient over the logits in training, which saves their size in memory.
         z_loss: as in `vitw_loss`. Label smoothing is the trainer's `label_smoothing_factor`.
@@ -76,17 +83,24 @@ def install(
     model = base_model(trainer)
     _refuse_what_cannot_be(trainer, model)
     _check_samples(trainer.train_dataset, table, task_field)
+    if method is not None:
+        method = make_method(method, len(table), trainer.args.seed)
     loss = _Loss(model, table, linear=linear, inplace=inplace, z_loss=z_loss, trainer=trainer)
+    counter = loss.counter = StepCounter(
+        loss.criterion,
+        scope=scope,
+        method=method,
+        divided_later_by=trainer.args.gradient_accumulation_steps,
+    )
     loss.patch(trainer.model)
     trainer.train_dataset = WithTasks(trainer.train_dataset, task_field)
     trainer.data_collator = CountingCollator(
         TaskCollator(trainer.data_collator, table, task_field), LabelReplay(model), len(table)
     )
-    counter = StepCounter(
-        loss.criterion, scope=scope, divided_later_by=trainer.args.gradient_accumulation_steps
-    )
     _wrap_loader(trainer, counter, allow_weighted_sampling=allow_weighted_sampling)
     _wrap_skipping(trainer)
+    if counter.step_weights is not None:
+        checkpoint.wrap(trainer, counter.step_weights, table)
     _wrap_log(trainer, loss.log)
 
 
@@ -142,7 +156,13 @@ class CountingCollator:
 
 
 class _Loss:
-    """The loss inside of the model's forward."""
+    """The loss inside of the model's forward.
+
+    Attributes:
+        counter: of the steps whose losses these are; to be set before the first.
+    """
+
+    counter: StepCounter
 
     def __init__(
         self,
@@ -211,7 +231,8 @@ class _Loss:
         loss, stats = self._loss_of(outputs.logits, hidden, labels, task_ids, visatb_step)
         if visatb_step is not None:
             self._agreement.check(visatb_step.own_tokens, stats.task_tokens)
-        self.log.add(stats)
+            self.counter.add(stats, visatb_step)
+        self.log.add(stats, visatb_step)
         outputs["loss"] = loss
         if self._head is not None or self._inplace:
             outputs["logits"] = None  # They are none any more.
@@ -258,9 +279,12 @@ class _Loss:
         loss: Tensor
         stats: Stats
         denominator = None if step is None else step.denominator
+        weights = None if step is None else step.task_weights
         if self._head is None or hidden is None:
             labels = labels.to(logits.device)
-            loss, stats = self.criterion(logits, labels, task_ids, denominator=denominator)
+            loss, stats = self.criterion(
+                logits, labels, task_ids, denominator=denominator, task_weights=weights
+            )
             return loss, stats
         refuse_sharded_head(self._head.weight)
         loss, stats = self._linear(
@@ -270,6 +294,7 @@ class _Loss:
             task_ids,
             bias=self._head.bias,
             denominator=denominator,
+            task_weights=weights,
             max_valid_rows=None if step is None else step.max_valid_rows,
         )
         return loss, stats

@@ -35,7 +35,8 @@ class StepLoader:
     Args:
         loader: of dicts, which get their `Step` as "visatb_step"; the attribute `loader`. What it
             has besides, such as `set_epoch`, is there too.
-        criterion: VITWLoss or VITWLinearLoss, or the StepCounter of one.
+        criterion: VITWLoss or VITWLinearLoss, or the StepCounter of one, which may have a method
+            that changes the weights from step to step.
         accumulation_steps: micro-batches of a rank between two steps of the optimiser.
         count: how many valid tokens of each task a batch has, where that is not to be read off its
             "labels" and "task_ids" (`StepCounter.count`).
@@ -86,6 +87,8 @@ class StepLoader:
         while window := list(itertools.islice(batches, self._accumulation_steps)):
             self._counter.attach(window, self._count)
             yield from window
+            if self._counter.step_weights is not None:
+                self._counter.step_weights.require_losses()
 
     def __len__(self) -> int:
         return len(self.loader)  # type: ignore[arg-type]

@@ -16,10 +16,13 @@ import torch.distributed as dist
 from torch import Tensor
 
 from .._errors import ArgumentError
+from ..methods import Method
 from ..torch import gpu
 from ..torch.denominator import weigh
 from ..torch.module import VITWLinearLoss, VITWLoss
 from ..torch.places import Given
+from ..torch.stats import Stats
+from .step_weights import StepWeights, make_method
 
 Scope = Literal["step", "local"]
 Criterion = VITWLoss | VITWLinearLoss
@@ -41,6 +44,8 @@ class Step:
         denominator: () fp64, what the loss of this micro-batch divides by: D of the whole step,
             over the ranks that gradients are averaged over.
         task_tokens: [tasks] int64, valid tokens of the whole step by task.
+        task_weights: [tasks] fp32, lambda of this step, where a method changes it; else None, for
+            the criterion has it.
         own_tokens: [tasks] int64, those of this micro-batch.
         max_valid_rows: how many of this micro-batch's rows are valid, for `vitw_linear_loss`; None
             where only the GPU knows.
@@ -54,6 +59,7 @@ class Step:
         "micro_batches",
         "own_tokens",
         "task_tokens",
+        "task_weights",
     )
 
     def __init__(
@@ -64,6 +70,7 @@ class Step:
         max_valid_rows: int | None,
         micro_batch: int,
         micro_batches: int,
+        task_weights: Tensor | None = None,
     ) -> None:
         self.denominator = denominator
         self.task_tokens = task_tokens
@@ -71,6 +78,7 @@ class Step:
         self.max_valid_rows = max_valid_rows
         self.micro_batch = micro_batch
         self.micro_batches = micro_batches
+        self.task_weights = task_weights
 
     @property
     def is_last(self) -> bool:
@@ -83,6 +91,9 @@ class StepCounter:
 
     Args:
         criterion: the loss whose weights and options count.
+        method: what changes the weights from step to step, by name or as a `visatb.Method`; each
+            `Step` has its own, which the criterion must be given, and `add` must be told of each
+            loss. None: the criterion's.
         scope: "step", Eq. 2; or "local", which divides each micro-batch by its own weight and
             averages: not Eq. 2, but what the paper's authors published. For comparisons.
         group: the ranks whose batches make up a step, all of which count together; None: all there
@@ -101,6 +112,7 @@ class StepCounter:
         group: Any = None,
         averaged: bool = True,
         divided_later_by: int = 1,
+        method: str | Method | None = None,
     ) -> None:
         if scope not in ("step", "local"):
             raise ArgumentError(f'scope = {scope!r}; expected "step" or "local"')
@@ -114,6 +126,10 @@ class StepCounter:
         self._group = group
         self._averaged = averaged
         self._divided_later_by = divided_later_by
+        self.step_weights: StepWeights | None = None
+        if method is not None:
+            tasks = len(criterion.task_weights)
+            self.step_weights = StepWeights(make_method(method, tasks), group)
 
     def count(self, given: Given) -> Tensor:
         """The tokens of one micro-batch by task, as `steps` takes them; nobody waits for a GPU."""
@@ -131,9 +147,18 @@ class StepCounter:
             return []
         ranks = self._ranks()
         total = torch.stack(list(counts)).sum(0)
-        if self._scope == "step" and ranks > 1:
+        if (self._scope == "step" or self.step_weights is not None) and ranks > 1:
             total = _sum_over_ranks(total, self._group)
-        return [self._step(total, counts, index, ranks) for index in range(len(counts))]
+        weights = None if self.step_weights is None else self.step_weights.of_step(total)
+        return [self._step(total, counts, index, ranks, weights) for index in range(len(counts))]
+
+    def add(self, stats: Stats, step: Step) -> None:
+        """Tells the method, if there is one, what the loss of a micro-batch found.
+
+        Each micro-batch of a step once, in their order; nobody waits for a GPU.
+        """
+        if self.step_weights is not None:
+            self.step_weights.add(stats, counted=step.task_tokens, is_last=step.is_last)
 
     def attach(self, batches: Sequence[Batch], count: Callable[[Batch], Tensor]) -> list[Step]:
         """Gives each batch of a window its step; `count` says what tokens a batch has."""
@@ -145,20 +170,28 @@ class StepCounter:
             batch[STEP] = step
         return steps
 
-    def _step(self, total: Tensor, counts: Sequence[Tensor], index: int, ranks: int) -> Step:
+    def _step(
+        self,
+        total: Tensor,
+        counts: Sequence[Tensor],
+        index: int,
+        ranks: int,
+        weights: Tensor | None,
+    ) -> Step:
         own = counts[index]
         if self._scope == "step":
             factor = self._divided_later_by * (ranks if self._averaged else 1)
-            denominator = self._weigh(total) / factor
+            denominator = self._weigh(total, weights) / factor
         else:
             parts = len(counts) * (1 if self._averaged else ranks)
-            denominator = self._weigh(own) * (parts / self._divided_later_by)
+            denominator = self._weigh(own, weights) * (parts / self._divided_later_by)
         # Nobody waits for a GPU to tell.
         valid = int(own.sum()) if own.device.type == "cpu" else None
-        return Step(denominator, total[:-1], own[:-1], valid, index, len(counts))
+        return Step(denominator, total[:-1], own[:-1], valid, index, len(counts), weights)
 
-    def _weigh(self, counts: Tensor) -> Tensor:
-        return weigh(counts, self.criterion.weights_on(counts.device))
+    def _weigh(self, counts: Tensor, weights: Tensor | None) -> Tensor:
+        own = self.criterion.weights_on(counts.device) if weights is None else weights
+        return weigh(counts, own.to(counts.device))
 
     def _ranks(self) -> int:
         if not (dist.is_available() and dist.is_initialized()):

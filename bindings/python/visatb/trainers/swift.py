@@ -32,6 +32,7 @@ except ModuleNotFoundError as missing:
     ) from missing
 
 WEIGHTS = "VISATB_WEIGHTS"
+METHOD = "VISATB_METHOD"
 
 
 class SwiftLoss(BaseLoss):  # type: ignore[misc]
@@ -39,6 +40,7 @@ class SwiftLoss(BaseLoss):  # type: ignore[misc]
 
     The weights are those of the file that the environment variable VISATB_WEIGHTS names, or
     `--model_kwargs '{"visatb_weights": "weights.json"}'`, which ms-swift keeps with its arguments.
+    VISATB_METHOD, or "visatb_method" there, names a method that changes them from step to step.
     Label smoothing is ms-swift's `--label_smoothing_factor`.
 
     Errors: ArgumentError and UnsupportedError for what would train another loss; for the file also
@@ -53,6 +55,8 @@ class SwiftLoss(BaseLoss):  # type: ignore[misc]
         trainer._train_with(
             TaskTable(_weights_file()),
             trainer._given,
+            method=os.environ.get(METHOD) or None,
+            seed=args.seed,
             label_smoothing=float(args.label_smoothing_factor),
         )
 

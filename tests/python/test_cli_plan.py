@@ -1,0 +1,122 @@
+"""`visatb plan` as a shell sees it: output, exit codes, messages."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+from projects import PLAIN, write_data
+
+RUN = """
+[run]
+train = "train --data {data} --output {output} --weights {weights} --port {port}"
+evaluate = "evaluate --model {model} --questions {questions} --scores {scores}"
+gpus = [0, 1, 2, 3]
+gpus_per_run = 2
+"""
+SPLITS = "splits = { validation = 0.1, test = 20 }\n"
+
+
+@pytest.fixture
+def project(folder):
+    """A working folder with data.json and visatb.toml."""
+    write_data(folder)
+    (folder / "visatb.toml").write_text(SPLITS + PLAIN + RUN, encoding="utf-8")
+    return folder
+
+
+def test_plan_prints_subsets_runs_and_cost_and_warns_on_stderr(command, project):
+    run = command("plan")
+    assert run.code == 0
+    assert run.out == (
+        "3 to be weighed, full form\n"
+        "task     train  large  mini  validation  test\n"
+        "vqa        160     80    20          20    20\n"
+        "caption    115     57    14          15    20\n"
+        "ocr         70     35     8          10    20\n"
+        "\n"
+        "run                samples  steps  scored on\n"
+        "mini                    42     11  every task\n"
+        "with_mini:vqa          102     26  every task\n"
+        "with_mini:caption       85     22  every task\n"
+        "with_mini:ocr           69     18  every task\n"
+        "EW                     345     87  every task\n"
+        "VisATB                 345     87  every task\n"
+        "\n"
+        "measuring costs 0.86377 of a run on all 345 samples (298 samples, 77 of 87 steps); by "
+        "formula 0.875\n"
+        f"written to {project}/visatb-output; next: visatb run visatb.toml\n"
+    )
+    lines = run.err.splitlines()
+    assert lines[0] == (
+        "visatb: warning: visatb.toml: tasks.vqa: mini subset of vqa: 20 samples, fewer than 1000"
+    )
+    assert lines[-1] == (
+        "visatb: warning: visatb.toml: runs.with_mini:ocr: few steps: with_mini:ocr (18; the paper "
+        "advises more than 100)"
+    )
+    assert len(lines) == 10
+
+
+def test_plan_exits_with_1_under_strict_and_3_on_wrong_data(command, project):
+    assert command("plan", "visatb.toml", "--strict").code == 1
+    run = command("plan", "other.toml")
+    assert (run.code, run.err) == (3, "visatb: other.toml: No such file or directory\n")
+
+
+def test_plan_json_is_exactly_the_file(command, project):
+    run = command("plan", "--format", "json")
+    assert run.out == (project / "visatb-output/plan.json").read_text(encoding="utf-8")
+
+
+def test_plan_shell_prints_every_command_in_an_order_that_works(command, project):
+    run = command("plan", "--format", "shell")
+    lines = run.out.splitlines()
+    output = f"{project}/visatb-output"
+    assert lines[:11] == [
+        "#!/bin/sh",
+        "set -e",
+        f"cd {project}",
+        "",
+        "# mini: 42 samples, 11 steps",
+        f"mkdir -p {output}/runs/mini",
+        f"train --data {output}/data/train/mini.json --output {output}/runs/mini/model "
+        f'--weights {output}/data/weights/equal.json --port "${{MASTER_PORT:-29500}}"',
+        f"evaluate --model {output}/runs/mini/model --questions {output}/data/validation "
+        f"--scores {output}/runs/mini/evaluate.json",
+        f"visatb run {project}/visatb.toml --take mini",
+        "",
+        "# with_mini:vqa: 102 samples, 26 steps",
+    ]
+    collects = [n for n, line in enumerate(lines) if line.endswith("--collect")]
+    weights = next(n for n, line in enumerate(lines) if f"--weights {output}/weights.json" in line)
+    measured = max(n for n, line in enumerate(lines) if "--take with_mini" in line)
+    assert measured < collects[0] < weights < collects[1] == len(lines) - 1
+    checked = subprocess.run(["sh", "-n"], input=run.out, text=True, check=False)  # noqa: S607
+    assert checked.returncode == 0
+
+
+def test_plan_shell_refuses_questions_that_the_data_does_not_have(command, project):
+    (project / "visatb.toml").write_text(PLAIN + RUN, encoding="utf-8")
+    run = command("plan", "--format", "shell")
+    assert (run.code, run.out) == (3, "")
+    assert run.err == (
+        "visatb: visatb.toml: the command that evaluates vqa names {questions}, and the data has "
+        "no validation samples of it\n"
+    )
+
+
+def test_plan_of_sizes_writes_nothing_and_has_no_commands(command, folder):
+    tasks = "[tasks]\na = { samples = 32000 }\nb = { samples = 64000 }\n"
+    (folder / "visatb.toml").write_text(f"visatb_project = 1\n{tasks}", encoding="utf-8")
+    run = command("plan")
+    assert run.out.endswith(
+        "measuring costs 0.3125 of a run on all 96,000 samples (30,000 samples, 236 of 750 steps); "
+        "by formula 0.3125\n"
+    )
+    assert [path.name for path in folder.iterdir()] == ["visatb.toml"]
+    run = command("plan", "--format", "shell")
+    assert (run.code, run.err) == (
+        3,
+        "visatb: visatb.toml: has sizes in place of data, so there is nothing to run\n",
+    )

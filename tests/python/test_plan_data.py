@@ -1,0 +1,153 @@
+"""The shapes in which a plan takes data: JSON, JSONL, a file a task, a Hugging Face data set."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from projects import PLAIN, SAMPLING, SIZES, ids, planned, samples
+
+import visatb
+
+
+def lines(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def rows_of(task):
+    return [row for row in samples() if row["task"] == task]
+
+
+def test_json_lines_become_json_lines(tmp_path):
+    lines(tmp_path / "data.jsonl", samples())
+    plan = planned(tmp_path, PLAIN.replace("data.json", "data.jsonl"))
+    assert plan.run("mini").data == "data/train/mini.jsonl"
+    text = (tmp_path / "visatb-output/data/train/mini.jsonl").read_text(encoding="utf-8")
+    assert len([json.loads(line) for line in text.splitlines()]) == 55
+
+
+def test_a_line_that_was_cut_is_refused(folder):
+    lines(folder / "data.jsonl", samples())
+    text = (folder / "data.jsonl").read_text(encoding="utf-8")
+    (folder / "data.jsonl").write_text(text[:-30], encoding="utf-8")
+    with pytest.raises(visatb.DataError, match=r"^data.jsonl: line 450: not JSON: "):
+        planned(folder, PLAIN.replace("data.json", "data.jsonl"))
+
+
+def test_one_file_a_task_needs_no_task_in_its_samples_and_gets_it(tmp_path):
+    tasks = ""
+    for task in SIZES:
+        rows = [{key: row[key] for key in row if key != "task"} for row in rows_of(task)]
+        (tmp_path / f"{task}.json").write_text(json.dumps(rows), encoding="utf-8")
+        tasks += f'[tasks.{task}]\ntrain = "{task}.json"\nmetrics = ["score"]\n'
+    planned(tmp_path, f"visatb_project = 1\n{SAMPLING}{tasks}")
+    path = tmp_path / "visatb-output/data/train/all.json"
+    found = json.loads(path.read_text(encoding="utf-8"))
+    assert {(row["task"], row["id"]) for row in found} == {
+        (row["task"], row["id"]) for row in samples()
+    }
+
+
+def test_a_tasks_file_with_samples_of_another_is_refused(folder):
+    tasks = "".join(f'[tasks.{task}]\ntrain = "vqa.json"\n' for task in ("vqa",))
+    tasks += '[tasks.ocr]\ntrain = "ocr.json"\n'
+    for name in ("vqa", "ocr"):
+        (folder / f"{name}.json").write_text(json.dumps(rows_of("vqa")), encoding="utf-8")
+    with pytest.raises(visatb.DataError) as refusal:
+        planned(folder, f"visatb_project = 1\n{SAMPLING}{tasks}")
+    assert str(refusal.value) == (
+        'ocr.json: record 1: task is "vqa"; expected "ocr", whose file this is'
+    )
+
+
+def test_splits_of_their_own_are_kept_and_only_what_lacks_one_is_dealt(tmp_path):
+    lines(tmp_path / "data.jsonl", samples())
+    lines(tmp_path / "val.jsonl", rows_of("vqa")[:40] + rows_of("ocr")[:30])
+    text = PLAIN.replace('"data.json"', '"data.jsonl", validation = "val.jsonl"')
+    planned(tmp_path, "splits = { validation = 10 }\n" + text)
+    sizes = {task: len(ids(tmp_path, task, "", "validation")) for task in SIZES}
+    assert sizes == {"vqa": 40, "caption": 10, "ocr": 30}
+    assert {task: len(ids(tmp_path, task, "all")) for task in SIZES} == {**SIZES, "caption": 140}
+
+
+def test_a_field_may_say_the_split(tmp_path):
+    rows = [row | {"part": "val" if row["id"] % 10 == 0 else "train"} for row in samples()]
+    lines(tmp_path / "data.jsonl", rows)
+    planned(tmp_path, PLAIN.replace('"data.json"', '"data.jsonl", split = "part"'))
+    assert ids(tmp_path, "ocr", "", "validation") == {str(n) for n in range(0, 100, 10)}
+    rows[7]["part"] = "holdout"
+    lines(tmp_path / "data.jsonl", rows)
+    with pytest.raises(visatb.DataError, match='line 8: "holdout" is no split; expected train, va'):
+        planned(tmp_path, PLAIN.replace('"data.json"', '"data.jsonl", split = "part"'))
+
+
+def test_other_names_of_the_fields(tmp_path):
+    rows = [{"question_id": row["id"], "source": row["task"]} for row in samples()]
+    lines(tmp_path / "data.jsonl", rows)
+    fields = '"data.jsonl", id = "question_id", task = "source"'
+    assert planned(tmp_path, PLAIN.replace('"data.json"', fields)).run("mini").samples == 55
+
+
+# --- Hugging Face's -------------------------------------------------------------------------------
+
+HUGGING_FACE = PLAIN.replace('train = "data.json"', 'hugging_face = "saved"')
+
+
+@pytest.fixture
+def datasets(monkeypatch):
+    module = pytest.importorskip("datasets")
+    module.disable_progress_bars()
+    return module
+
+
+def saved(datasets, folder, **splits):
+    names = list(SIZES)
+    made = {}
+    for split, rows in splits.items():
+        plain = [{"id": row["id"], "task": names.index(row["task"]), "text": "x"} for row in rows]
+        features = datasets.Features(
+            id=datasets.Value("int64"),
+            task=datasets.ClassLabel(names=names),
+            text=datasets.Value("string"),
+        )
+        made[split] = datasets.Dataset.from_list(plain, features=features)
+    datasets.DatasetDict(made).save_to_disk(str(folder / "saved"))
+
+
+def test_a_data_set_keeps_its_splits_and_becomes_folders_that_datasets_loads(datasets, tmp_path):
+    saved(datasets, tmp_path, train=samples(), validation=rows_of("vqa")[:40])
+    plan = planned(tmp_path, HUGGING_FACE)
+    assert [(one.split, one.samples) for one in plan.subsets[-1:]] == [("validation", 40)]
+    made = datasets.load_dataset(
+        str(tmp_path / "visatb-output" / plan.run("mini").data), cache_dir=str(tmp_path / "cache")
+    )["train"]
+    found = {
+        task: {str(row["id"]) for row in made if row["task"] == n} for n, task in enumerate(SIZES)
+    }
+    assert found == {task: ids(tmp_path, task, "mini") for task in SIZES}
+
+
+def test_a_data_set_is_dealt_as_the_same_data_in_a_file(datasets, tmp_path):
+    (tmp_path / "file").mkdir()
+    lines(tmp_path / "file/data.jsonl", samples())
+    file = planned(tmp_path / "file", PLAIN.replace("data.json", "data.jsonl"))
+    saved(datasets, tmp_path, train=samples())
+    assert [one.sha256 for one in planned(tmp_path, HUGGING_FACE).subsets] == [
+        one.sha256 for one in file.subsets
+    ]
+
+
+def test_a_data_set_in_other_pieces_is_the_same_plan(datasets, tmp_path):
+    saved(datasets, tmp_path, train=samples())
+    first = planned(tmp_path, HUGGING_FACE)
+    whole = datasets.load_from_disk(str(tmp_path / "saved"))
+    whole.save_to_disk(str(tmp_path / "pieces"), num_shards={"train": 3})
+    again = planned(tmp_path, HUGGING_FACE.replace('"saved"', '"pieces"'))
+    assert [one["sha256"] for one in again.inputs] == [one["sha256"] for one in first.inputs]
+
+
+def test_a_data_set_without_the_column_is_refused(datasets, folder):
+    saved(datasets, folder, train=samples())
+    with pytest.raises(visatb.DataError) as refusal:
+        planned(folder, HUGGING_FACE.replace('"saved"', '"saved", task = "source"'))
+    assert str(refusal.value) == 'saved: train: no column "source"; there are id, task, text'

@@ -1,0 +1,218 @@
+"""A project file that is wrong is refused with its place and what would be right."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from projects import PLAIN, TASKS, planned, samples, write_data
+
+import visatb
+from visatb.procedure import load_project
+from visatb.procedure.commands import check_commands, fill
+
+DATA = 'data = { train = "data.json" }'
+RUN = """
+[run]
+train = "train --data {data} --output {output} --weights {weights}"
+evaluate = "evaluate --model {model} --scores {scores}"
+"""
+
+
+def loaded(folder, text):
+    (folder / "visatb.toml").write_text(text, encoding="utf-8")
+    return load_project("visatb.toml")
+
+
+def swapped(old, new):
+    assert old in PLAIN
+    return PLAIN.replace(old, new, 1)
+
+
+TWO_PLACES = (
+    "samples come from two places; expected data.train or data.hugging_face, or for every task its "
+    "train or its samples"
+)
+NO_PLACE = TWO_PLACES.replace("samples come from two places", "nothing says where the samples are")
+SHARE = 'expected a share above 0 and up to 1, as 0.25 or "1/4"'
+METHODS = '"STL", "EW", "VisATB", "TLA", "RLW", "DWA" or "IGBv1"'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "visatb_project: missing; expected 1"),
+        (swapped("visatb_project = 1", "visatb_project = 2"), "visatb_project: 2; expected 1"),
+        ("form = 'large'\n" + PLAIN, 'form: "large"; expected "full", "simple" or "precise"'),
+        ("seed = -1\n" + PLAIN, "seed: -1; expected a whole number of 0 or more"),
+        ("seed = true\n" + PLAIN, "seed: True; expected a whole number"),
+        ("sede = 1\n" + PLAIN, "sede: unknown"),
+        (swapped("batch_size = 4", "batch_size = 0"),
+         "sampling.batch_size: 0; expected a whole number of 1 or more"),
+        (swapped('"1/8"', '"1/0"'), f"sampling.mini: {SHARE}"),
+        (swapped('"1/8"', "nan"), f"sampling.mini: {SHARE}"),
+        (swapped('"1/8"', "0"), f"sampling.mini: {SHARE}"),
+        (swapped('"1/2"', "1.5"), f"sampling.large: {SHARE}"),
+        (swapped('"1/8"', '"1/2"'), "sampling.mini: 1/2; expected less than large, 1/2"),
+        ("splits = { test = 1.0 }\n" + PLAIN,
+         "splits.test: expected a share below 1, as 0.1, or a whole number of samples"),
+        ("splits = { dev = 0.1 }\n" + PLAIN, "splits.dev: unknown"),
+        (swapped('["score"]', "[]\ngruop = 'x'"), "tasks.vqa.gruop: unknown"),
+        (swapped('["score"]', '["a", "a"]'), 'tasks.vqa.metrics[1]: "a" is there twice'),
+        (swapped('["score"]', "[1]"), "tasks.vqa.metrics[0]: 1; expected a table"),
+        (swapped('["score"]', '[{name="a", higher_is_better="no"}]'),
+         "tasks.vqa.metrics[0].higher_is_better: 'no'; expected true or false"),
+        (swapped('["score"]', "[]\nfixed_weight = -1"),
+         "tasks.vqa.fixed_weight: -1.0; expected 0 or more"),
+        (swapped('["score"]', "[]\nfixed_weight = inf"),
+         "tasks.vqa.fixed_weight: inf; expected a finite number"),
+        (swapped('["score"]', "[]\nfixed_weight = 1\ngroup = 'g'"),
+         "tasks.vqa.group: a task of fixed weight is in no group"),
+        (swapped('["score"]', "[]\nzero_shot = true\nfixed_weight = 1"),
+         "tasks.vqa.zero_shot: a task of fixed weight is trained"),
+        (swapped('["score"]', "[]\nzero_shot = true\ngroup = 'g'"),
+         "tasks.vqa.zero_shot: such a task has a test split only, and no group"),
+        (swapped('["score"]', "[]\ngroup = 'ocr'"), 'tasks.vqa.group: "ocr" is a task too'),
+        (PLAIN.replace('["score"]', "[]\nsamples = 10"), TWO_PLACES),
+        (swapped(DATA, "").replace('["score"]', "[]\nsamples = 10", 1),
+         "tasks.caption.samples: missing, and other tasks have it"),
+        (swapped(DATA, ""), NO_PLACE),
+        (swapped(DATA, 'data = { train = "a.json", hugging_face = "b" }'),
+         "data.hugging_face: there are files too; expected one of them"),
+        (swapped(DATA, 'data = { train = "a.json", config = "b" }'),
+         "data.config: there is no hugging_face"),
+        (swapped(DATA, 'data = { train = ["a.json", 3] }'),
+         "data.train[1]: 3; expected a string"),
+        (swapped(TASKS, "[tasks.a]\n"), "tasks: 1 to be weighed; expected two or more"),
+        (swapped(TASKS, '[tasks." a"]\n[tasks.b]'),
+         'tasks." a": a name is not empty and has no spaces around it'),
+        ('methods = ["PCGrad"]\n' + PLAIN, f'methods[0]: "PCGrad"; expected {METHODS}'),
+        ('methods = ["EW", "EW"]\n' + PLAIN, 'methods[1]: "EW" is there twice'),
+        ('methods = [{ name = "mini" }]\n' + PLAIN, 'methods[0]: "mini" is no name for one'),
+        ('methods = [{ name = "x", alphas = [1, 0] }]\n' + PLAIN,
+         "methods[0].alphas: [1, 0]; expected 3 numbers"),
+        ("weights = { temperature = 0 }\n" + PLAIN,
+         'weights.temperature: 0.0; expected "auto" or a number above 0'),
+        ("weights = { temperature = 'low' }\n" + PLAIN,
+         'weights.temperature: "low"; expected "auto"'),
+        ("run = { gpus = [0, 0] }\n" + PLAIN, "run.gpus: one of them is there twice"),
+        ("run = { gpus = [0], gpus_per_run = 2 }\n" + PLAIN,
+         "run.gpus_per_run: 2; expected at most the 1 that are listed"),
+        ("run = { train = ' ' }\n" + PLAIN, "run.train: empty"),
+        ("run = 3\n" + PLAIN, "run: 3; expected a table"),
+    ],
+)  # fmt: skip
+def test_a_wrong_project_file_is_refused_with_its_place(folder, text, message):
+    with pytest.raises(visatb.DataError) as refusal:
+        loaded(folder, text)
+    assert str(refusal.value) == f"visatb.toml: {message}"
+
+
+def test_what_is_no_toml_is_refused(folder):
+    with pytest.raises(visatb.DataError, match=r"^visatb.toml: not TOML: .*line 1"):
+        loaded(folder, "a = = 1")
+    (folder / "visatb.toml").write_bytes(b"a = '\xff'")
+    with pytest.raises(visatb.DataError, match=r"^visatb.toml: not UTF-8$"):
+        load_project("visatb.toml")
+    with pytest.raises(visatb.FileError, match=r"^other.toml: No such file or directory$"):
+        load_project("other.toml")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[", "data.json: not JSON: "),
+        ("{}", "data.json: expected a list of samples"),
+        ("[1]", "data.json: record 1: expected an object, a sample"),
+        ('[{"id": 1}]', 'data.json: record 1: "task" is missing; expected a string or a whole'),
+        ('[{"task": "vqa"}]', 'data.json: record 1: "id" is missing; expected a string or a whole'),
+        ('[{"id": 1.5, "task": "vqa"}]', 'data.json: record 1: "id" is 1.5; expected a string'),
+        ('[{"id": "a\\nb", "task": "vqa"}]',
+         'data.json: record 1: "id" has a control character in it'),
+        ('[{"id": 1, "task": "vqa"}, {"id": 1, "task": "gqa"}]',
+         'data.json: sample "1" is of task "gqa", which visatb.toml does not name; expected vqa, '
+         "caption, ocr"),
+        ('[{"id": 1, "task": "vqa"}]',
+         "visatb.toml: tasks.caption: the data has no sample to train"),
+        ("\xff", "data.json: not UTF-8"),
+    ],
+)  # fmt: skip
+def test_wrong_data_is_refused_with_its_place(folder, content, message):
+    project = loaded(folder, PLAIN)
+    (folder / "data.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(visatb.DataError, match="^" + re.escape(message)):
+        visatb.procedure.make_plan(project)
+    assert not (folder / "visatb-output").exists()
+
+
+def test_an_id_twice_in_a_task_is_refused_and_may_be_numbered(folder):
+    rows = samples()
+    rows[3]["id"] = rows[0]["id"]
+    write_data(folder, rows)
+    project = loaded(folder, PLAIN)
+    with pytest.raises(visatb.DataError) as refusal:
+        visatb.procedure.make_plan(project)
+    assert str(refusal.value) == (
+        'data.json: id "0" of task "vqa" is there 2 times; ids name samples '
+        "(data.number_records = true numbers them)"
+    )
+    numbered = PLAIN.replace('train = "data.json"', 'train = "data.json", number_records = true')
+    assert planned(folder, numbered).subsets[0].samples == 200
+
+
+def test_a_subset_that_rounds_to_nothing_is_refused(folder):
+    write_data(folder)
+    project = loaded(folder, PLAIN.replace('"1/8"', '"1/101"'))
+    with pytest.raises(visatb.DataError) as refusal:
+        visatb.procedure.make_plan(project)
+    assert str(refusal.value) == (
+        "visatb.toml: sampling.mini: 1/101 of the 100 samples of ocr is less than one"
+    )
+
+
+# --- commands -------------------------------------------------------------------------------------
+
+
+def test_placeholders_are_filled_and_the_shells_braces_left_alone():
+    template = "a {data} ${HOME} ${data} {a,b} {{data}} {run}"
+    assert fill(template, {"data": "'x y'", "run": "mini"}) == (
+        "a 'x y' ${HOME} ${data} {a,b} {data} mini"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.replace("\ntrain =", "\n# train ="),
+         "run.train: missing; expected the command that trains"),
+        (lambda t: t.replace("--data {data}", ""), "run.train: does not name {data}"),
+        (lambda t: t.replace("--output {output}", ""), "run.train: does not name {output}"),
+        (lambda t: t.replace("--weights {weights}", ""),
+         "run.train: does not name {weights}, so VisATB would train as EW does"),
+        (lambda t: 'methods = ["EW", "DWA"]\n' + t,
+         "run.train: does not name {method}, so DWA would train as EW does"),
+        (lambda t: 'form = "simple"\n' + t,
+         "run.base_model: missing; the simple form scores the model before any training"),
+        (lambda t: t.replace("{data}", "{daat}"),
+         'run.train: {daat} is no placeholder; expected "run", "method", "seed", "base_model", '
+         '"python", "gpus", "gpu_count", "port", "data", "output", "weights", "samples", "steps", '
+         '"epochs" or "batch_size"; a brace that is not meant so is {{daat}}'),
+        (lambda t: t.replace("evaluate =", "# evaluate ="),
+         "run.evaluate: missing; expected the command that evaluates"),
+        (lambda t: t.replace("{model}", ""), "run.evaluate: does not name {model}"),
+        (lambda t: t.replace("{scores}", ""),
+         "run.evaluate: expected it to name {answers} or {scores}"),
+        (lambda t: t.replace('metrics = ["score"]', 'evaluate = "x"', 1),
+         "tasks.vqa.evaluate: does not name {model}"),
+        (lambda t: t.replace('metrics = ["score"]', "", 1), "tasks.vqa.metrics: missing"),
+    ],
+)  # fmt: skip
+def test_commands_that_cannot_do_it_are_refused(folder, change, message):
+    project = loaded(folder, change(PLAIN + RUN))
+    with pytest.raises(visatb.DataError) as refusal:
+        check_commands(project)
+    assert str(refusal.value) == f"visatb.toml: {message}"
+
+
+def test_good_commands_are_not_refused(folder):
+    check_commands(loaded(folder, PLAIN + RUN))

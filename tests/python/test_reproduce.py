@@ -1,0 +1,94 @@
+"""The comparison over seeds: its project, and the tables it writes."""
+
+from __future__ import annotations
+
+import importlib
+import string
+from pathlib import Path
+
+import pytest
+
+from visatb.procedure import load_project
+from visatb.procedure.commands import check_commands
+from visatb.procedure.runs import comparing
+
+FOLDER = Path(__file__).resolve().parents[2] / "examples/python/reproduce"
+METHODS = ["EW", "TLA", "RLW", "DWA", "IGBv1", "VisATB"]
+ALONE = ["VisATB outward", "VisATB inward", "VisATB difficulty"]
+
+
+@pytest.fixture
+def tables(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    return importlib.import_module("tables")
+
+
+def made_up_seed(tables, seed, gains, *, refused=False):
+    methods = {
+        name: {"dI": gain, "dE": gain / 10}
+        for name, gain in gains.items()
+        if not (refused and name.startswith("VisATB"))
+    }
+    tasks = [{"name": "vqa", "metrics": [{"name": "em"}]}]
+    scores = {name: {"vqa": {"em": 50 + gain}} for name, gain in gains.items()}
+    results = {"tasks": tasks, "methods": {"STL": {"vqa": {"em": 50}}} | scores}
+    made = {
+        "tasks": ["vqa"],
+        "temperature": 0.5,
+        **{key: {"vqa": 1.0} for key in ("outward", "inward", "difficulty", "weights")},
+    }
+    return tables.Seed(seed, results, {"methods": methods}, None if refused else made)
+
+
+def row(text, name):
+    """The cells of the first row that begins so."""
+    line = next(line for line in text.splitlines() if line.startswith(f"| {name} |"))
+    return [cell.strip() for cell in line.strip("|").split("|")][1:]
+
+
+def test_a_mean_has_students_interval(tables):
+    # Four values of deviation 1.290994: 3.182 * 1.290994 / 2.
+    mean, half = tables.interval([1.0, 2.0, 3.0, 4.0])
+    assert mean == 2.5
+    assert half == pytest.approx(2.054, abs=1e-3)
+
+
+def test_methods_are_compared_by_their_means_beside_the_papers_numbers(tables):
+    seeds = [made_up_seed(tables, n, dict.fromkeys([*METHODS, *ALONE], 10.0 + n)) for n in range(3)]
+    text = tables.document(seeds, model="a size", machine="a machine")
+    assert row(text, "EW") == ["11.00 ± 2.48", "1.10 ± 0.25", "8.75, 0.10", "4.55, 0.66"]
+    assert row(text, "RLW") == ["11.00 ± 2.48", "1.10 ± 0.25", "", ""]
+    assert row(text, "VisATB outward")[:2] == ["11.00 ± 2.48", "1.10 ± 0.25"]
+
+
+def test_differences_are_taken_seed_by_seed(tables):
+    seeds = []
+    for n in range(3):
+        gains = dict.fromkeys([*METHODS, *ALONE], 10.0 * n)
+        gains["VisATB"] += 1 + n
+        seeds.append(made_up_seed(tables, n, gains))
+    text = tables.document(seeds, model="a size", machine="a machine")
+    below = text[text.index("## Against equal weights") :]
+    assert row(below, "VisATB") == ["+2.00 ± 2.48", "+0.20 ± 0.25", "3 of 3"]
+    assert row(below, "DWA") == ["+0.00 ± 0.00", "+0.00 ± 0.00", "0 of 3"]
+
+
+def test_a_refused_seed_is_said_and_left_out(tables):
+    gains = dict.fromkeys([*METHODS, *ALONE], 10.0)
+    seeds = [made_up_seed(tables, n, gains, refused=n == 1) for n in range(3)]
+    text = tables.document(seeds, model="a size", machine="a machine")
+    assert "VisATB refused the scores of seed 1: " in text
+    assert row(text[text.index("## By seed") :], "1")[:2] == ["refused", "10.00, 1.00"]
+
+
+def test_its_project_compares_every_method_of_the_paper(tmp_path):
+    template = string.Template((FOLDER / "project.toml").read_text(encoding="utf-8"))
+    values = {"folder": tmp_path, "output": tmp_path, "commands": tmp_path, "size": ""}
+    (tmp_path / "visatb.toml").write_text(
+        template.substitute(values, seed=3, machine="jobs = 2"), encoding="utf-8"
+    )
+    project = load_project(tmp_path / "visatb.toml")
+    check_commands(project)
+    assert project.sampling.seed == 3
+    runs = [recipe.name for recipe in comparing(project)]
+    assert runs == [f"STL:{task}" for task in ("yesno", "word", "caption", "box")] + METHODS + ALONE
