@@ -100,7 +100,10 @@ def answer(model, answers, questions, tasks):
     Path(answers).mkdir()
     for task in tasks.split(","):
         samples = json.loads(Path(questions, f"{task}.json").read_bytes())
-        found = ({"id": sample["id"], "text": "x" * counts[task]} for sample in samples)
+        right = 1 + counts[task] // 16
+        found = [{"id": one["id"], "text": "no"} for one in samples]
+        for one in found[:right]:
+            one["text"] = "yes"
         Path(answers, f"{task}.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in found))
 
 

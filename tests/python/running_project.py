@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,8 +18,10 @@ PYTHON = f"{sys.executable} -I -S {LITTLE}"
 TRAIN = f"{PYTHON} train {{data}} {{output}} {{weights}} {{run}} # {{method}}"
 EVALUATE = f"{PYTHON} evaluate {{model}} {{scores}} {{questions}} {{tasks}} {{run}} evaluate"
 RESULTS = ("scores.json", "per_sample.jsonl", "weights.json", "results.json")
+ADVICE = re.compile(r"fewer than 10+$|the paper advises more than 100\)$")
 NEVER = {"overlap", "dirty", "mixed"}
 
+TALK = [{"from": "human", "value": "Is it?"}, {"from": "gpt", "value": "Yes."}]
 HEAD = 'visatb_project = 1\nmethods = ["STL", "EW", "VisATB"]\n'
 TASKS = '[tasks.a]\nmetrics = ["em"]\n[tasks.b]\nmetrics = ["em"]\n'
 
@@ -37,7 +40,7 @@ def write_project(
     folder.mkdir(parents=True, exist_ok=True)
     for split, count, mark in (("train", 64, ""), ("validation", 5, "v"), ("test", 5, "t")):
         samples = [
-            {"id": f"{task}{mark}{number}", "task": task}
+            {"id": f"{task}{mark}{number}", "task": task, "conversations": TALK}
             for task in names
             for number in range(count)
             if not (task == "z" and split != "test")
@@ -68,7 +71,8 @@ def finish(folder: Path, *arguments: str, **environment: str) -> tuple[int, str,
     """Runs `visatb run` there: exit code, output, messages (but those of the plan's advice)."""
     process = start(folder, *arguments, **environment)
     out, err = process.communicate(timeout=60)
-    return process.returncode, out, err
+    told = (line for line in err.splitlines(keepends=True) if not ADVICE.search(line))
+    return process.returncode, out, "".join(told)
 
 
 def processes(folder: Path) -> Iterator[int]:

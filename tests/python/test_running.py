@@ -249,6 +249,25 @@ def test_a_removed_training_is_done_again_with_its_evaluation(done):
     assert again == [("EW", "train")] * 2 + [("EW", "evaluate")] * 2
 
 
+def test_weights_that_were_made_from_these_scores_stay_as_they_are(done):
+    there = done / "visatb-output"
+    path = there / "weights.json"
+    text = path.read_text(encoding="utf-8")
+    # The last digit, as another machine may have it.
+    weight = json.loads(text)["weights"]["a"]
+    other = text.replace(f"{weight}", f"{weight + 1e-15}", 1)
+    assert other != text
+    path.write_text(other, encoding="utf-8")
+    (there / "runs/VisATB/train.done").unlink()
+    assert finish(done, LITTLE_SECONDS="0")[0] == 0
+    assert path.read_text(encoding="utf-8") == other
+    # What is of other scores is made anew, and then what was trained with it is told.
+    path.write_text(other.replace('"scores_sha256": "', '"scores_sha256": "0'), encoding="utf-8")
+    code, _, err = finish(done, LITTLE_SECONDS="0")
+    assert path.read_text(encoding="utf-8") == text
+    assert (code, "VisATB: was trained with other weights" in err) == (3, True)
+
+
 def test_a_dry_run_says_what_is_done_and_starts_nothing(tmp_path):
     folder = write_project(tmp_path / "p")
     assert finish(folder, "--only", "mini")[0] == 0

@@ -336,6 +336,7 @@ def test_markers_of_another_plan_are_refused(tmp_path):
 @pytest.mark.parametrize("option", ["--only", "--take"])
 def test_an_unknown_run_is_refused(folder, command, option):
     write_project(folder)
+    assert command("plan").code == 0
     ran = command("run", option, "minor")
     assert ran.code == 3
     assert ran.err == (
@@ -355,6 +356,7 @@ def test_an_unknown_run_is_refused(folder, command, option):
 )
 def test_wrong_options_are_refused(folder, command, arguments, message):
     write_project(folder, run="gpus_per_run = 2\n")
+    assert command("plan").code == 0
     ran = command("run", *arguments)
     assert (ran.code, ran.err) == (2, f"visatb: {message}\n")
 

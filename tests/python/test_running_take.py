@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 from running_project import (
+    PYTHON,
     RESULTS,
+    TASKS,
     finish,
     journal,
     markers,
@@ -20,7 +22,9 @@ from running_project import (
     write_project,
 )
 
+from visatb.procedure.section import either
 from visatb.running import answers
+from visatb.scoring import METRICS
 
 MEASURED = {"mini": (50, 40), "with_mini:a": (60, 42), "with_mini:b": (51, 50)}
 
@@ -167,73 +171,35 @@ def test_the_shell_script_of_a_plan_comes_to_what_run_comes_to(tmp_path):
 
 # --- answers --------------------------------------------------------------------------------------
 
-# What stands for visatb.scoring, whose measures are tested by themselves.
-SCORING = """
-import json, sys, types
-scoring = types.ModuleType("visatb.scoring")
-class Metric:
-    def __init__(self, references): self.higher_is_better, self.references = True, references
-scoring.METRICS = {"em": Metric("answers"), "judge": Metric("")}
-def lines(path):
-    text = open(path).read()
-    return json.loads(text) if text.startswith("[") else [json.loads(l) for l in text.splitlines()]
-def score_answers(metric, answers, references=None, *, missing="refuse"):
-    from visatb._errors import DataError
-    found = {line["id"]: line["text"] for line in lines(answers)}
-    if references is None:
-        return types.SimpleNamespace(score=7.0, values=None, notes=[])
-    asked = [line["id"] for line in lines(references)]
-    lacking = [name for name in asked if name not in found]
-    if lacking:
-        raise DataError(f"{len(lacking)} of {len(asked)} answers are missing")
-    values = {name: float(len(found[name])) for name in asked}
-    mean = sum(values.values()) / len(values)
-    return types.SimpleNamespace(score=mean, values=values, notes=["one answer is odd"])
-scoring.score_answers = score_answers
-sys.modules["visatb.scoring"] = scoring
-"""
+OTHERS = ("av1", "av2", "av3", "av4")
+MATCHED = TASKS.replace("em", "exact_match")
+EVALUATE = f"{PYTHON} answer {{model}} {{answers}} {{questions}} {{tasks}}"
 
 
-@pytest.fixture
-def scoring(tmp_path, monkeypatch) -> None:
-    """Processes and this one find the stand-in."""
-    folder = tmp_path / "scoring"
-    folder.mkdir()
-    (folder / "sitecustomize.py").write_text(SCORING, encoding="utf-8")
-    path = os.environ.get("PYTHONPATH")
-    monkeypatch.setenv("PYTHONPATH", f"{folder}:{path}" if path else str(folder))
-    monkeypatch.setitem(sys.modules, "visatb.scoring", None)
-    exec(SCORING, {})  # noqa: S102 - the same in this process
-
-
-ANSWERS = Path(__file__).with_name("little_commands.py")
-EVALUATE = f"{sys.executable} -I -S {ANSWERS} answer {{model}} {{answers}} {{questions}} {{tasks}}"
-
-
-def test_answers_are_scored_against_the_samples_of_the_split(tmp_path, scoring):
-    folder = write_project(tmp_path / "p", evaluate=EVALUATE)
+def test_answers_are_scored_against_the_samples_of_the_split(tmp_path):
+    folder = write_project(tmp_path / "p", tasks=MATCHED, evaluate=EVALUATE)
     code, out, err = finish(folder, LITTLE_SECONDS="0")
     assert (code, out.splitlines()[-1]) == (0, "7 runs are done"), err
     for name in RESULTS:
         assert (folder / "visatb-output" / name).exists()
     mini = json.loads((folder / "visatb-output/scores.json").read_bytes())["runs"]["mini"]
-    assert mini == {"a": {"em": 2.0}, "b": {"em": 2.0}}
-    log = (folder / "visatb-output/runs/mini/evaluate.log").read_text(encoding="utf-8")
-    assert "=== visatb run: a.em: one answer is odd\n" in log
+    assert mini == {"a": {"exact_match": 20.0}, "b": {"exact_match": 20.0}}
+    assert json.loads((folder / "visatb-output/scores.json").read_bytes())["per_sample"]
 
 
-def test_answers_that_cannot_be_scored_are_not_done(tmp_path, scoring):
+def test_answers_that_cannot_be_scored_are_not_done(tmp_path):
     line = 'echo \'{{"id": 1, "text": "x"}}\''
     evaluate = (
         f"mkdir {{answers}}; for t in a b; do {line} > {{answers}}/$t.jsonl; done # {{model}}"
     )
-    folder = write_project(tmp_path / "p", evaluate=evaluate)
+    folder = write_project(tmp_path / "p", tasks=MATCHED, evaluate=evaluate)
     code, _, err = finish(folder, "--only", "mini", LITTLE_SECONDS="0")
     assert (code, err) == (
         5,
-        "visatb: mini: evaluate: ended well, but 5 of 5 answers are missing\n",
+        "visatb: mini: evaluate: ended well, but visatb-output/runs/mini/answers/a.jsonl: line 1: "
+        "id 1 has no reference in visatb-output/data/validation/a.json\n",
     )
-    write_project(tmp_path / "p", evaluate="true # {model} {answers}")
+    write_project(tmp_path / "p", tasks=MATCHED, evaluate="true # {model} {answers}")
     code, _, err = finish(folder, "--only", "mini", LITTLE_SECONDS="0")
     assert err == (
         "visatb: mini: evaluate: ended well, but visatb-output/runs/mini/answers/a.jsonl: was not "
@@ -241,8 +207,8 @@ def test_answers_that_cannot_be_scored_are_not_done(tmp_path, scoring):
     )
 
 
-def test_answers_in_a_runs_folder_are_taken_in(tmp_path, scoring):
-    folder = write_project(tmp_path / "p", evaluate=EVALUATE)
+def test_answers_in_a_runs_folder_are_taken_in(tmp_path):
+    folder = write_project(tmp_path / "p", tasks=MATCHED, evaluate=EVALUATE)
     assert finish(folder, "--only", "mini", LITTLE_SECONDS="0")[0] == 0
     there = folder / "visatb-output/runs/mini"
     for marker in there.glob("*.done"):
@@ -250,7 +216,7 @@ def test_answers_in_a_runs_folder_are_taken_in(tmp_path, scoring):
     code, out, err = finish(folder, "--take", "mini")
     assert (code, out) == (0, "mini: taken in\n"), err
     taken = json.loads((there / "taken.done").read_bytes())
-    assert taken["scores"]["a"]["em"]["av0"] == 2.0
+    assert taken["scores"]["a"]["exact_match"] == {"av0": 100.0} | dict.fromkeys(OTHERS, 0.0)
     shutil.rmtree(there / "answers")
     assert finish(folder, "--only", "mini")[:2] == (0, "1 run is done\n")
 
@@ -259,27 +225,41 @@ def test_answers_in_a_runs_folder_are_taken_in(tmp_path, scoring):
     ("metric", "message"),
     [
         (
-            '"cider"',
-            'tasks.a.metrics: answers cannot be scored by "cider"; expected "em" or "judge", or a '
-            "command that names {scores}",
+            '"em"',
+            f'answers cannot be scored by "em"; expected {either(METRICS)}, or a command that '
+            "names {scores}",
         ),
         (
-            '{name = "em", higher_is_better = false}',
-            "tasks.a.metrics: of em, higher is better",
+            '{name = "exact_match", higher_is_better = false}',
+            "of exact_match, higher is better",
         ),
     ],
 )
 def test_metrics_that_answers_cannot_be_scored_by_are_refused_before_anything_is_trained(
-    folder, command, scoring, metric, message
+    folder, command, metric, message
 ):
-    tasks = f'[tasks.a]\nmetrics = [{metric}]\n[tasks.b]\nmetrics = ["em"]\n'
+    tasks = f'[tasks.a]\nmetrics = [{metric}]\n[tasks.b]\nmetrics = ["exact_match"]\n'
     write_project(folder, tasks=tasks, evaluate=EVALUATE)
+    assert command("plan").code == 0
     ran = command("run")
-    assert (ran.code, ran.err) == (3, f"visatb: visatb.toml: {message}\n")
+    assert (ran.code, ran.err) == (3, f"visatb: visatb.toml: tasks.a.metrics: {message}\n")
     assert not Path("visatb-output/runs").exists()
 
 
-def test_a_metric_without_samples_of_its_own_needs_none(tmp_path, scoring):
-    (tmp_path / "a.jsonl").write_text('{"id": "1", "text": "x"}\n', encoding="utf-8")
-    scores, notes = answers.score_folder(tmp_path, {"a": ["judge"]}, {})
-    assert (scores, notes) == ({"a": {"judge": 7.0}}, [])
+def test_reviews_of_a_judge_need_no_samples(tmp_path):
+    review = {"question_id": 1, "tuple": [8, 6], "content": "x", "category": "conv"}
+    (tmp_path / "a.jsonl").write_text(f"{json.dumps(review)}\n", encoding="utf-8")
+    scores, _ = answers.score_folder(tmp_path, {"a": ["judge"]}, {})
+    assert scores == {"a": {"judge": {"1": 75.0}}}
+
+
+def test_what_a_metric_needs_and_is_not_installed_is_said_before_anything_is_trained(
+    folder, command, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "pycocoevalcap", None)
+    tasks = '[tasks.a]\nmetrics = ["cider"]\n[tasks.b]\nmetrics = ["exact_match"]\n'
+    write_project(folder, tasks=tasks, evaluate=EVALUATE)
+    assert command("plan").code == 0
+    ran = command("run")
+    assert (ran.code, ran.err.startswith("visatb: cider needs ")) == (4, True)
+    assert not Path("visatb-output/runs").exists()

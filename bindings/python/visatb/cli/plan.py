@@ -7,7 +7,7 @@ from typing import Any
 
 from visatb._sources import shown
 from visatb._streams import complain, printable, write
-from visatb.procedure import load_project, make_plan
+from visatb.procedure import Plan, Project, load_project, make_plan
 from visatb.procedure.project import DEFAULT_FILE
 
 from . import plan_formats
@@ -48,7 +48,12 @@ def run(arguments: argparse.Namespace) -> int:
     project = load_project(arguments.project)
     plan = make_plan(project)
     write(plan_formats.FORMATS[arguments.format](project, plan))
+    warn(project, plan)
+    return 1 if plan.warnings and arguments.strict else 0
+
+
+def warn(project: Project, plan: Plan) -> None:
+    """Says where a plan does not follow the paper's advice."""
     for warning in plan.warnings:
         place = f"{shown(project.file)}: {warning.path}"
         complain(printable(f"visatb: warning: {place}: {warning.message}"))
-    return 1 if plan.warnings and arguments.strict else 0

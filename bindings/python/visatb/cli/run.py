@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from visatb._errors import ArgumentError
-from visatb._sources import shown
 from visatb._streams import complain, printable, write
 from visatb.procedure import load_project
 from visatb.procedure.commands import check_commands
 from visatb.procedure.plan import Run
 from visatb.procedure.project import DEFAULT_FILE, Project
 from visatb.running.book import Book
+from visatb.running.called import called
 from visatb.running.collect import collect
 from visatb.running.orders import check_stages
 from visatb.running.ready import plan_of
@@ -22,6 +22,7 @@ from visatb.running.runner import Runner, exit_code
 from visatb.running.take import take
 
 from . import run_display, run_formats
+from .plan import warn
 
 _DESCRIPTION = """\
 Carry out the plan of a project: train and evaluate its runs, and make scores.json, weights.json and
@@ -81,7 +82,8 @@ def run(arguments: argparse.Namespace) -> int:
     plan, is_new = plan_of(project)
     display = run_display.display()
     if is_new:
-        display.say(f"planned {len(plan.runs)} runs into {shown(str(project.output))}")
+        display.say(f"planned {len(plan.runs)} runs into {called(project.output)}")
+        warn(project, plan)
     book = Book(project, plan)
     book.check()
     chosen = _chosen(book, arguments.only)

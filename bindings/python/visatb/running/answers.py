@@ -5,7 +5,6 @@ A supervisor, which must start fast, runs this file by its path for the answers 
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -30,38 +29,50 @@ def score_folder(
     """
     from visatb._errors import DataError
     from visatb.procedure.plan import file_name_of
-    from visatb.running.called import called
+    from visatb.running.called import called, near
+    from visatb.scoring import METRICS, score_answers
 
-    scoring = importlib.import_module("visatb.scoring")
     scores: dict[str, dict[str, Any]] = {}
     notes = []
     for task, metrics in asked.items():
-        answers = folder / f"{file_name_of(task)}.jsonl"
+        answers = near(folder / f"{file_name_of(task)}.jsonl")
         if not answers.exists():
             raise DataError(f"{called(answers)}: was not written")
         scores[task] = {}
         for metric in metrics:
-            truths = references[task] if scoring.METRICS[metric].references else None
-            scored = scoring.score_answers(metric, answers, truths)
+            truths = near(Path(references[task])) if METRICS[metric].references else None
+            scored = score_answers(metric, answers, truths)
             scores[task][metric] = scored.score if scored.values is None else dict(scored.values)
             notes += [f"{task}.{metric}: {note}" for note in scored.notes]
     return scores, notes
 
 
 class Known(NamedTuple):
-    """Of a metric: whether more of it is better, and whether it needs the samples' own answers."""
+    """Of a metric: whether more of it is better, and whether it needs the samples, or Java."""
 
     higher_is_better: bool
     needs_references: bool
+    needs_java: bool
 
 
 def known_metrics() -> dict[str, Known]:
     """Every metric that answers can be scored by."""
-    metrics = importlib.import_module("visatb.scoring").METRICS
+    from visatb.scoring import METRICS
+
     return {
-        name: Known(metric.higher_is_better, bool(metric.references))
-        for name, metric in metrics.items()
+        name: Known(metric.higher_is_better, bool(metric.references), metric.needs_java)
+        for name, metric in METRICS.items()
     }
+
+
+def require_java(metric: str) -> None:
+    """Sees that what a metric of captions needs is installed.
+
+    Errors: UnsupportedError.
+    """
+    from visatb.scoring.captions import require
+
+    require(metric)
 
 
 def _main() -> int:

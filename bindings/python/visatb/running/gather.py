@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from .._errors import ArgumentError, DataError
@@ -14,13 +18,15 @@ from ..procedure.project import VISATB, Method, Project, WeightSettings
 from ..procedure.runs import MEASURE
 from ..scores import compute_weights
 from .book import Book
-from .called import called
+from .called import near
 from .markers import Scores
 from .results_in import score_of
 from .whole import json_bytes, put, writing
 
 # Warnings that `visatb plan` has given already, before anything was trained.
 _SAID_BY_PLAN = {"few_mini_samples", "few_large_samples", "few_steps"}
+
+_ALPHAS = ("out", "in", "difficulty")
 
 # What scores.json says of a task, of what a plan says.
 _OF_A_TASK = ("name", "metrics", "group", "fixed_weight", "samples")
@@ -90,7 +96,7 @@ def scores_document(
 def _settings(weights: WeightSettings) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     if weights.alphas is not None:
-        settings["alphas"] = dict(zip(("out", "in", "difficulty"), weights.alphas, strict=True))
+        settings["alphas"] = dict(zip(_ALPHAS, weights.alphas, strict=True))
     if weights.temperature is not None:
         settings["temperature"] = weights.temperature
     if weights.range is not None:
@@ -127,18 +133,44 @@ def _per_sample(
 
 def _put_weights(project: Project, gathered: Gathered) -> None:
     """The weights of VisATB, trained with or not, and of its variants with alphas of their own."""
+    scores = near(project.output / SCORES)
     variants = {method.name: method for method in project.methods if method.kind == VISATB}
     for method in ({VISATB: Method(VISATB, VISATB)} | variants).values():
         path = weights_of_method(project, method.name)
-        try:
-            weights = compute_weights(project.output / SCORES, alphas=method.alphas)
-        except (DataError, ArgumentError) as error:
-            gathered.refused[method.name] = str(error)
-            continue
-        for warning in weights.warnings:
-            if warning.code in _SAID_BY_PLAN:
+        warnings = _warnings_if_current(path, scores, method.alphas)
+        if warnings is None:
+            try:
+                weights = compute_weights(scores, alphas=method.alphas)
+            except (DataError, ArgumentError) as error:
+                gathered.refused[method.name] = str(error)
                 continue
-            note = f"{called(project.output / SCORES)}: {warning.where}: {warning.message}"
-            if note not in gathered.notes:
-                gathered.notes.append(note)
-        put(path, weights.to_json().encode())
+            put(path, weights.to_json().encode())
+            warnings = weights.data["warnings"]
+        notes = (
+            f"{scores}: {warning['path']}: {warning['message']}"
+            for warning in warnings
+            if warning["code"] not in _SAID_BY_PLAN
+        )
+        gathered.notes += [note for note in notes if note not in gathered.notes]
+
+
+def _warnings_if_current(
+    path: Path, scores: Path, alphas: tuple[float, ...] | None
+) -> list[dict[str, str]] | None:
+    """The warnings of weights that were made from these scores already; None of any other.
+
+    They stay as they are: on another machine the last digit may come out otherwise, and runs would
+    be told that they were trained with other weights.
+    """
+    try:
+        data = json.loads(path.read_bytes())
+        by_sample = scores.with_name(PER_SAMPLE)
+        if by_sample.exists() and by_sample.stat().st_mtime_ns > path.stat().st_mtime_ns:
+            return None
+        same = data["scores_sha256"] == hashlib.sha256(scores.read_bytes()).hexdigest()
+        if alphas is not None:
+            made_with = (data["alphas"][key] * sum(alphas) for key in _ALPHAS)
+            same = same and all(map(math.isclose, made_with, alphas))
+        return list(data["warnings"]) if same else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -25,7 +25,7 @@ from ..procedure.places import (
 from ..procedure.plan import Material, Plan, Run
 from ..procedure.project import Metric, Project
 from ..procedure.section import either
-from .answers import Known, known_metrics
+from .answers import Known, known_metrics, require_java
 from .book import Book, sha256_of
 from .order import Check, Needed, Order, file_of
 from .slots import Slot, visible_gpus
@@ -113,7 +113,7 @@ def check_of(project: Project, plan: Plan, run: Run, evaluation: Evaluation | No
 def check_stages(book: Book) -> None:
     """Refuses, before anything is started, what a stage would only fail at in the end.
 
-    Errors: DataError.
+    Errors: DataError, UnsupportedError (what a metric needs is not installed).
     """
     for run in book.plan.runs:
         for stage in book.stages[run.name]:
@@ -144,6 +144,8 @@ def _check_metric(project: Project, task: str, metric: Metric, known: Mapping[st
     if known[metric.name].higher_is_better != metric.higher_is_better:
         better = "higher" if known[metric.name].higher_is_better else "lower"
         raise DataError(f"{place}: of {metric.name}, {better} is better")
+    if known[metric.name].needs_java:
+        require_java(metric.name)
 
 
 def _check_reference(project: Project, task: str, reference: str | None, split: str) -> None:

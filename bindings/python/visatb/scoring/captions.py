@@ -79,7 +79,7 @@ def _tokenised(pairs: Pairs, measure: str) -> tuple[_Tokens, _Tokens]:
     Errors: UnsupportedError (pycocoevalcap or Java is missing), DataError (a truth without a word),
     Error (Java failed).
     """
-    jar, punctuation = _require(measure)
+    jar, punctuation = require(measure)
     counts = [len(truths) for truths in pairs.truths]
     texts = [text for truths in pairs.truths for text in truths]
     lines = _tokenise([*texts, *((text or "") for text in pairs.answers)], jar, punctuation)
@@ -94,7 +94,7 @@ def _tokenised(pairs: Pairs, measure: str) -> tuple[_Tokens, _Tokens]:
     return truths, dict(zip(pairs.ids, answers, strict=True))
 
 
-def _require(measure: str) -> tuple[Path, frozenset[str]]:
+def require(measure: str) -> tuple[Path, frozenset[str]]:
     """The tokeniser's program, and what it writes for punctuation."""
     try:
         from pycocoevalcap.tokenizer import ptbtokenizer
