@@ -32,3 +32,16 @@ def parse(text: str) -> Path | None:
             path.append(step["key"])
         position = step.end()
     return tuple(path)
+
+
+def spell(path: Path) -> str:
+    """The text that `parse` makes this path of."""
+    steps = []
+    for key in path:
+        if isinstance(key, int):
+            steps.append(f"[{key}]")
+        elif re.fullmatch(r'[^.\[\]":\\\x00-\x20\x7f]+', key):
+            steps.append(f".{key}" if steps else key)
+        else:
+            steps.append(f"[{json.dumps(key, ensure_ascii=False)}]")
+    return "".join(steps)
