@@ -20,8 +20,8 @@ HOSTILE = (
     "two\nlines\x1b[2J",
     "\u0645\u0647\u0645\u0629 \u202e reversed",
     "\U0001f600 \u56fe\u8868",
-    "a very long name of a task that says all of what it is and then some " * 3,
-    "a very long name of a task that says all of what it is and then something else " * 3,
+    "a very long name of a task that says all of what it is and then some" * 3,
+    "a very long name of a task that says all of what it is and then something else" * 3,
 )
 
 

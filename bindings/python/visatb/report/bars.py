@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.transforms import blended_transform_factory
 
 from .gather import Material
 from .names import in_figures
@@ -15,7 +14,6 @@ from .style import FAINT, INK, LINE, MUTED, PART_COLOURS, canvas, row_height
 from .weights_file import PARTS
 
 _CALLED = {"out": "outward", "in": "inward", "difficulty": "difficulty"}
-_CLEAR = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
 _THICK = 0.62
 _WHISKER = 0.16
 
@@ -68,7 +66,7 @@ def weights_figure(material: Material) -> Figure:
         _value(axes, row, weight, None, note="fixed")
     _rows(axes, [*(labels[unit.name] for unit in units), *names])
     _key(axes, material)
-    axes.set_xlim(0, 1.16 * _furthest(material))
+    axes.set_xlim(0, 1.03 * _furthest(material))
     axes.set_xlabel("weight")
     return figure
 
@@ -89,7 +87,7 @@ def difficulty_figure(material: Material) -> Figure:
     _rows(axes, [labels[unit.name] for unit in units])
     axes.axvline(0, color=MUTED, linewidth=0.8, zorder=3)
     span = (max(ends) - min(ends)) or 1.0
-    axes.set_xlim(min(ends) - (0.12 * span if min(ends) < 0 else 0), max(ends) + 0.12 * span)
+    axes.set_xlim(min(ends) - (0.03 * span if min(ends) < 0 else 0), max(ends) + 0.03 * span)
     axes.set_xlabel("difficulty: the share of its score that a task owes to more data of its own")
     return figure
 
@@ -117,26 +115,21 @@ def _guides(axes: Axes, material: Material) -> None:
 def _value(
     axes: Axes, row: int, value: float, interval: tuple[float, float] | None, note: str = ""
 ) -> None:
-    """The number behind a bar, and the whisker where there is an interval."""
-    end = value
+    """The number of a bar in the column at the right, and the whisker of its interval."""
     text = number(value)
     if interval is not None:
-        low, high = interval
-        axes.hlines(row, low, high, color=INK, linewidth=1.1, zorder=4)
+        axes.hlines(row, *interval, color=INK, linewidth=1.1, zorder=4)
         axes.vlines(interval, row - _WHISKER, row + _WHISKER, color=INK, linewidth=1.1, zorder=4)
-        text += f"  ({number(low)} to {number(high)})"
-        end = max(value, high) if value >= 0 else min(value, low)
+        text += f"  ({number(interval[0])} to {number(interval[1])})"
     text += f"  {note}" if note else ""
     axes.annotate(
         text,
-        (end, row),
-        xytext=(6 if value >= 0 else -6, 0),
+        (1, row),
+        xycoords=("axes fraction", "data"),
+        xytext=(8, 0),
         textcoords="offset points",
-        ha="left" if value >= 0 else "right",
         va="center_baseline",
         fontsize=8.5,
-        bbox=_CLEAR,
-        zorder=5,
     )
 
 
@@ -151,7 +144,6 @@ def _rows(axes: Axes, labels: Sequence[str]) -> None:
 
 def _key(axes: Axes, material: Material) -> None:
     """What the colours are, in words of their own colour's square above the bars."""
-    place = blended_transform_factory(axes.transAxes, axes.transAxes)
     handles = [
         axes.barh(0, 0, color=PART_COLOURS[part], label=f"by {_CALLED[part]} ({alpha:g})")
         for part, alpha in zip(PARTS, material.weights.alphas, strict=True)
@@ -160,7 +152,6 @@ def _key(axes: Axes, material: Material) -> None:
         handles=handles,
         loc="lower left",
         bbox_to_anchor=(-0.01, 1.0),
-        bbox_transform=place,
         ncols=3,
         frameon=False,
         handlelength=0.9,

@@ -80,7 +80,7 @@ def _pairs(reader: Reader, members: Mapping[str, str | None]) -> set[frozenset[s
         tasks = (reader.text(*path, 0), reader.text(*path, 1))
         for task in tasks:
             if task not in members:
-                reader.refuse(path, f"no task is called {task!r}")
+                reader.refuse(path, f'no task is called "{task}"')
         pairs.add(frozenset(members[task] for task in tasks))
     return pairs
 
@@ -90,6 +90,6 @@ def _bounds(reader: Reader, *path: str) -> Interval:
         return None, None
     found = reader.items(*path)
     if len(found) != 2:
-        reader.refuse(path, f"{len(found)} numbers; expected two: low, high")
+        reader.refuse(path, "expected two numbers: low, high")
     low, high = (None if found[end] is None else reader.number(*path, end) for end in (0, 1))
     return low, high

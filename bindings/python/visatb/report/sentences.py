@@ -100,8 +100,8 @@ def why(unit: Unit, units: Sequence[Unit], intervals: Intervals | None) -> Sente
     if silent:
         # With nothing else to say it is the whole reason.
         joint = "; " if clauses else ": "
-        verb = "moves" if len(silent) == 1 else "move"
-        text += f"{joint}{listed(silent)} {verb} it by less than 0.01"
+        verb, apiece = ("moves", "") if len(silent) == 1 else ("move", " each")
+        text += f"{joint}{listed(silent)} {verb} it by less than 0.01{apiece}"
     lead = f"{title(unit)} weighs {number(unit.weight)}{each}"
     return Sentence(lead, f"{text}.{_certainty(unit, intervals)}")
 

@@ -20,7 +20,7 @@ HELPS, HARMS = "#2c5f93", "#b4532a"
 DIVERGING = LinearSegmentedColormap.from_list(
     "visatb", ["#8a3a17", HARMS, "#e3b08f", "#f7f6f4", "#a9c8e2", HELPS, "#17406b"]
 )
-WIDTH = 7.9  # inches; 96 CSS pixels each
+WIDTH = 8.8  # inches; 96 CSS pixels each
 _FONT = 9.0
 _PNG_DPI = 200
 

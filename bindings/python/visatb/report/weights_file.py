@@ -108,12 +108,14 @@ def read_weights_file(
     weights = reader.numbers(tasks, "weights")
     units = reader.keys("contribution")
     if len(units) < 2:
-        reader.refuse(("contribution",), f"{len(units)} units; expected two or more")
+        reader.refuse(("contribution",), f"too few units, {len(units)}; expected two or more")
     matrix = np.array([[reader.number("contribution", i, j) for j in units] for i in units])
     alphas = tuple(reader.number("alphas", part) for part in PARTS)
     measures = {measure: reader.numbers(units, measure) for measure in PARTS.values()}
     components = {part: reader.numbers(units, "components", part) for part in PARTS}
     temperature = reader.number("temperature")
+    if temperature <= 0:
+        reader.refuse(("temperature",), f"{temperature:g}; expected a number above 0")
 
     _check_means(reader, matrix, units, measures)
     made = _balance_again(reader, measures, alphas, temperature, units)
@@ -141,7 +143,7 @@ def _names(reader: Reader) -> list[str]:
     names = [reader.text("tasks", index) for index in range(len(reader.items("tasks")))]
     for index, name in enumerate(names):
         if name in names[:index]:
-            reader.refuse(("tasks", index), f"{name!r} stands there twice")
+            reader.refuse(("tasks", index), f'"{name}" stands there twice')
     return names
 
 
