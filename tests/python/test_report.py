@@ -253,16 +253,20 @@ def test_scores_may_be_a_sheet(examples, tmp_path):
     assert ["scores.csv", "scores"] in [row[:2] for row in page.tables["files-table"]]
 
 
-def test_an_interval_that_does_not_hold_is_said_to_be_unknown(scores, tmp_path):
+def test_an_interval_that_does_not_hold_is_said_so_with_its_warning(scores, tmp_path):
     def change(weights):
         add_intervals(weights)
         weights["intervals"]["weights"]["vqa"] = None
         weights["intervals"]["difficulty"]["vqa"] = [None, 0.3]
+        weights["intervals"]["warnings"] = [
+            {"code": "denominator_near_zero", "path": "runs.x", "message": "why none holds"}
+        ]
 
     page = Page(write_report(make_folder(tmp_path / "null", scores, change)).page)
     row = next(row for row in page.tables["weights-table"] if row[0] == "vqa")
-    assert row[3] == "not known"
-    assert "Its 95% interval is not known." in page.text
+    assert row[3] == "none holds"
+    assert "No 95% interval holds for it." in page.text
+    assert "denominator_near_zero why none holds runs.x" in page.text
 
 
 def test_the_authors_published_weights_are_drawn_as_published(vector, tmp_path):

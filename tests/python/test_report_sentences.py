@@ -170,8 +170,8 @@ def test_a_group_is_named_with_its_tasks():
         ((1.1, 1.3), ("box",), "Its 90% interval, 1.10 to 1.30, lies above 1."),
         ((0.7, 0.9), ("box",), "Its 90% interval, 0.70 to 0.90, lies below 1."),
         ((0.9, 1.3), (), "Its 90% interval, 0.90 to 1.30, holds 1: it is not told apart from 1."),
-        ((None, 1.3), (), "Its 90% interval is not known."),
-        ((None, None), (), "Its 90% interval is not known."),
+        ((None, 1.3), (), "No 90% interval holds for it."),
+        ((None, None), (), "No 90% interval holds for it."),
     ],
 )
 def test_intervals_say_what_is_told_apart_from_1(bounds, apart, ending):

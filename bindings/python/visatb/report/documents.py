@@ -113,11 +113,12 @@ class Reader:
         self.keys(*path)
         return {name: self.number(*path, name) for name in names}
 
-    def warnings(self) -> tuple[Mapping[str, str], ...]:
-        """The warnings of a weights file or a plan."""
+    def warnings(self, *path: str) -> tuple[Mapping[str, str], ...]:
+        """The warnings of an object: of the document, or of what stands at a path."""
+        place = (*path, "warnings")
         return tuple(
-            {key: self.text("warnings", index, key) for key in ("code", "path", "message")}
-            for index in range(len(self.items("warnings")))
+            {key: self.text(*place, index, key) for key in ("code", "path", "message")}
+            for index in range(len(self.items(*place)))
         )
 
     def refuse(self, path: Path, problem: str) -> NoReturn:

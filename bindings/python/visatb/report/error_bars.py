@@ -19,10 +19,11 @@ class Intervals:
         confidence: as 0.95.
         resamples: how often the validation samples were drawn anew.
         seed: of the draws.
-        refused: resamples that could not be weighed.
+        refused: resamples in which a denominator was 0 or of another sign.
         bounds: by measure ("weight", "outward", ...) and unit.
         apart_from_one: units whose weight is told apart from 1.
         pairs_apart: pairs of units whose weights are told apart from each other.
+        warnings: {"code", "path", "message"}, of intervals that do not hold.
     """
 
     confidence: float
@@ -32,6 +33,7 @@ class Intervals:
     bounds: Mapping[str, Mapping[str, Interval]]
     apart_from_one: frozenset[str]
     pairs_apart: int
+    warnings: tuple[Mapping[str, str], ...] = ()
 
     def of(self, measure: str, unit: str) -> tuple[float, float] | None:
         """Low and high; None where there is no interval."""
@@ -69,6 +71,7 @@ def read_intervals(
         bounds={"weight": by_task, **bounds},
         apart_from_one=frozenset(unit for task, unit in members.items() if unit and task in apart),
         pairs_apart=len(_pairs(reader, members)),
+        warnings=(reader.warnings("intervals") if "warnings" in reader.keys("intervals") else ()),
     )
 
 

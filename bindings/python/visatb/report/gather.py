@@ -58,6 +58,16 @@ class Material:
         """What the weights should stay in."""
         return self.scores.range if self.scores else DEFAULT_RANGE
 
+    @property
+    def warnings(self) -> list[Mapping[str, str]]:
+        """Those of all files."""
+        intervals = self.weights.intervals
+        return [
+            *self.weights.warnings,
+            *(intervals.warnings if intervals else ()),
+            *(self.plan.warnings if self.plan else ()),
+        ]
+
 
 class _Files(NamedTuple):
     weights: Path

@@ -201,7 +201,7 @@ def _certainty(unit: Unit, intervals: Intervals | None) -> str:
     found = intervals.of("weight", unit.name)
     percent = f"{100 * intervals.confidence:g}%"
     if found is None:
-        return f" Its {percent} interval is not known."
+        return f" No {percent} interval holds for it."
     text = f" Its {percent} interval, {number(found[0])} to {number(found[1])},"
     if unit.name not in intervals.apart_from_one:
         return f"{text} holds 1: it is not told apart from 1."

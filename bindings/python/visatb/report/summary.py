@@ -16,6 +16,9 @@ from .weights_file import Unit
 
 # What each warning of a weights or plan file is about, the gravest first.
 WARNINGS = {
+    "denominator_near_zero": "A denominator is not told from 0",
+    "denominators_near_zero": "Denominators are not told from 0",
+    "divisor_near_zero": "A score that difficulty divides by is not told from 0",
     "negative_difficulty": "Much training scored below little",
     "weak_signal": "Own training hardly moved the score",
     "negative_contribution": "One task lowered another's score",
@@ -37,7 +40,7 @@ def summary(material: Material) -> list[str]:
         _range(material),
         *([_certainty(weights.intervals, len(weights.units))] if weights.intervals else []),
         *([_outcome(material.results)] if material.results and material.results.compared else []),
-        _warned([*weights.warnings, *(material.plan.warnings if material.plan else ())]),
+        _warned(material.warnings),
     ]
 
 

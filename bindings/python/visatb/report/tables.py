@@ -191,7 +191,7 @@ def _percent(material: Material) -> str:
 
 def _between(interval: Interval | None) -> str:
     if interval is None or None in interval:
-        return "not known"
+        return "none holds"
     return " to ".join(number(bound or 0.0, 3) for bound in interval)
 
 
