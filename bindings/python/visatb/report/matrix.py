@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
+from matplotlib.colors import Normalize, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
@@ -77,7 +77,7 @@ def _cells(
 ) -> None:
     rows, columns = values.shape
     has_numbers = max(rows, columns) <= MOST_WITH_NUMBERS
-    mesh = axes.pcolormesh(
+    axes.pcolormesh(
         x + np.arange(columns + 1),
         y + np.arange(rows + 1),
         values,
@@ -93,7 +93,7 @@ def _cells(
     for (row, column), value in np.ndenumerate(values):
         if np.isnan(value):
             continue
-        is_dark = _luminance(mesh.to_rgba(value)[:3]) < _AS_FAR_FROM_BOTH
+        is_dark = _luminance(to_rgb(DIVERGING(colours(value)))) < _AS_FAR_FROM_BOTH
         axes.text(
             x + column + 0.5,
             y + row + 0.5,

@@ -54,9 +54,9 @@ def _weights(material: Material, drawing: Drawing) -> Section:
         caption += f" Whiskers are {100 * found.confidence:g}% intervals."
         notes.append(
             f"Intervals: {found.resamples} resamples of the validation samples, seed {found.seed}, "
-            f"at this temperature; in {found.refused} of them a denominator was 0 or of another sign, "
-            "which widens the intervals or leaves none. They cover which samples were drawn for "
-            "validation, not the training seeds or the draw of the subsets."
+            f"at this temperature; in {found.refused} of them a denominator was 0 or of another "
+            "sign, which widens the intervals or leaves none. They cover which samples were drawn "
+            "for validation, not the training seeds or the draw of the subsets."
         )
     renamed = [
         f"{label} is {brief(name)}"
