@@ -115,6 +115,8 @@ def test_what_a_value_means(measure, value, component, meaning):
         (0.2, [0.2, 0.2 + 1e-15], "as for all 3"),
         (0.2, [0.2, 0.1], "the highest of 3, level with t0"),
         (0.2, [0.2, 0.3], "the lowest of 3, level with t0"),
+        (0.2, [0.2 + 1e-15, 0.1], "the highest of 3, level with t0"),
+        (0.2, [0.2 - 1e-15, 0.3], "the lowest of 3, level with t0"),
         (0.2, [0.2, 0.1, 0.3], "2nd highest of 4, level with t0"),
         (0.2, [0.2, 0.2, 0.3], "the lowest of 4, level with t0 and t1"),
         (0.2, [0.2, 0.2, 0.2, 0.3], "the lowest of 5, level with 3 others"),
