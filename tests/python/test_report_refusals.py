@@ -13,6 +13,7 @@ import pytest
 from report_cases import add_intervals, make_folder, plan_for, results_for, save
 
 import visatb
+from visatb import _json_path
 from visatb.report import write_report
 from visatb.report.gather import gather
 
@@ -67,6 +68,15 @@ def test_a_file_that_is_not_there(three):
     for option in ("scores", "plan", "results"):
         message = refusal(visatb.FileError, **{option: "x.json"})
         assert message == "x.json: No such file or directory"
+
+
+def test_names_that_no_file_can_have(three):
+    long = "x" * 300
+    assert refusal(visatb.FileError, long) == f"{long}: File name too long"
+    assert refusal(visatb.FileError, output=long) == (
+        f"{long}: cannot be written: File name too long"
+    )
+    assert refusal(visatb.ArgumentError, "a\0b") == (r"path = 'a\x00b'; no file can have this name")
 
 
 @pytest.mark.parametrize(
@@ -183,6 +193,19 @@ def test_a_key_that_would_be_misread_stands_in_quotes(three):
     assert refusal(visatb.DataError) == (
         'weights.json: weights["a.b \\"c"]: "x"; expected a number'
     )
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        (("tasks", 2, "metrics", 0, "name"), "tasks[2].metrics[0].name"),
+        (("runs", "visual qa", "a.b", "c"), 'runs["visual qa"]["a.b"].c'),
+        (("", 'say "x"', "\n"), r'[""]["say \"x\""]["\n"]'),
+    ],
+)
+def test_a_path_is_spelled_as_the_library_spells_it(path, text):
+    assert _json_path.spell(path) == text
+    assert _json_path.parse(text) == path
 
 
 def test_groups_of_one_weight_cannot_be_told_without_the_scores(examples, folder):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -136,9 +136,9 @@ def _find(
     path: PathLike, results: PathLike | None, plan: PathLike | None, scores: PathLike | None
 ) -> _Files:
     given = Path(file_name("path", path))
-    if given.is_dir():
+    if _holds(given.is_dir):
         weights = given / "weights.json"
-        if not weights.exists():
+        if not _holds(weights.exists):
             raise FileError(
                 f"{shown(str(given))}: no weights.json in this folder; "
                 "`visatb weights SCORES -o weights.json` makes one"
@@ -159,7 +159,15 @@ def _chosen(
 ) -> Path | None:
     if path is not None:
         return Path(file_name(argument, path))
-    return next((folder / name for name in names if (folder / name).is_file()), None)
+    return next((folder / name for name in names if _holds((folder / name).is_file)), None)
+
+
+def _holds(question: Callable[[], bool]) -> bool:
+    """The answer; no where the system gives none, which reading then tells in its words."""
+    try:
+        return question()
+    except OSError:
+        return False
 
 
 def _checked(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -84,8 +85,8 @@ def _drawn(material: Material, *, png: bool) -> tuple[str, list[Drawing]]:
 
 
 def _refuse_inputs(page: Path, material: Material) -> None:
-    for read in material.read:
-        if page.exists() and page.samefile(read):
+    with suppress(OSError):  # it is not there, or writing tells what is wrong with it
+        if any(page.samefile(read) for read in material.read):
             raise ArgumentError(f"output = {shown(str(page))}: the report is made from this file")
 
 
