@@ -97,7 +97,7 @@ def add_intervals(weights: Json) -> None:
 def plan_for(weights: Json, **changes: Any) -> Json:
     """A plan of the runs of the full form for these tasks."""
     tasks = weights["tasks"]
-    names = ["mini", *(f"with_mini:{task}" for task in tasks)]
+    names = ["mini", *(f"with_mini:{unit}" for unit in weights["difficulty"])]
     return {
         "visatb_plan": 1,
         "identity": "5f" * 32,
@@ -105,7 +105,8 @@ def plan_for(weights: Json, **changes: Any) -> Json:
         "seed": 3,
         "inputs": [{"name": "data.json", "sha256": "ab" * 32}],
         "tasks": [
-            {"name": task, "metrics": [], "samples": 40_000, "validation": 500, "test": 500}
+            {"name": task, "metrics": [], "samples": 40_000, "validation": 500, "test": 500,
+             **({} if task in weights["difficulty"] else {"fixed_weight": 1.0})}
             for task in tasks
         ],
         "sampling": {"large": 0.25, "mini": 0.03125, "seed": 3, "batch_size": 128, "epochs": 1},

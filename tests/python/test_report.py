@@ -172,6 +172,9 @@ def test_the_cost_and_the_runs_are_those_of_the_plan(three, page):
     assert "41,292 to measure, 120,000 in the end" in text
     runs = next(rows for rows in page.tables.values() if rows[0][0] == "run")
     assert runs[1] == ["mini", "measuring", "1,250", "10"]
+    assert [row[0] for row in runs[2:-1]] == [
+        f"with_mini:{u}" for u in weights_of(three)["outward"]
+    ]
     assert runs[-1] == ["VisATB", "comparison", "120,000", "938"]
 
 

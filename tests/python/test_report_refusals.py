@@ -262,10 +262,22 @@ def test_a_plan_of_other_tasks(three):
     )
 
 
+def test_a_plan_that_weighs_a_fixed_task(three):
+    save(Path("plan.json"), plan_for(weights()))
+    Path("scores.json").unlink()
+    assert gather(".").weights.fixed == {"sharegpt": 1.0}
+    change("tasks/3/fixed_weight", ..., "plan.json")
+    assert refusal(visatb.DataError) == (
+        'weights.json: contribution: no unit "sharegpt", which the plan or the scores weigh '
+        "sharegpt with"
+    )
+
+
 @pytest.mark.parametrize(
     ("path", "value", "problem"),
     [
         ("identity", ..., "identity: missing"),
+        ("form", "half", 'form: expected "full", "simple" or "precise"'),
         ("cost/counted", "x", 'cost.counted: "x"; expected a number'),
         ("runs/1/steps", None, "runs[1].steps: null; expected a number"),
         ("inputs/0/sha256", 5, "inputs[0].sha256: 5; expected text"),

@@ -185,6 +185,8 @@ def test_numbers_have_a_true_minus_and_no_negative_zero():
     assert number(-0.001) == "0.00"
     assert number(0.001, signed=True) == "0.00"
     assert number(2, signed=True) == "+2.00"
+    assert number(-1e300) == "\N{MINUS SIGN}1e+300"
+    assert number(999_999.5) == "999999.50"
 
 
 def test_words_of_number():

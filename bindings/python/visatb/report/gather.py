@@ -118,7 +118,7 @@ def gather(
     if files.results is not None:
         source = read(files.results, "results")
         described = parse(source, "visatb_results")
-        evaluation = _evaluated(described, source.name)
+        evaluation = evaluate(files.results)
         of_results = read_results(source.name, described, evaluation, weights.tasks)
         inputs.append(_input(source, "results"))
     return Material(
@@ -177,14 +177,6 @@ def _checked(
     if weights.get("tasks") != list(unit_of_task):
         raise DataError(f"{name}: tasks: not those of the scores that it says it was made from")
     return unit_of_task
-
-
-def _evaluated(results: dict[str, Any], name: str) -> dict[str, Any]:
-    """What `visatb.evaluate` makes of results; errors name the file, which a dict has not."""
-    try:
-        return evaluate(results)
-    except DataError as error:
-        raise DataError(f"{name}: {str(error).removeprefix('results: ')}", error.path) from None
 
 
 def _input(document: Document, part: str) -> Input:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from visatb._arguments import FORMS
 from visatb._errors import DataError
 
 from .documents import Reader
@@ -74,10 +75,13 @@ def read_plan(name: str, document: dict[str, Any], tasks: object) -> Plan:
     unit_of_task = _units(reader)
     if not isinstance(tasks, list) or set(unit_of_task) != {str(task) for task in tasks}:
         raise DataError(f"{name}: tasks: not those of the weights, so this is another plan")
+    form = reader.text("form")
+    if form not in FORMS:
+        reader.refuse(("form",), 'expected "full", "simple" or "precise"')
     sampling = {key: reader.number("sampling", key) for key in reader.keys("sampling")}
     return Plan(
         identity=reader.text("identity"),
-        form=reader.text("form"),
+        form=form,
         seed=int(reader.number("seed")),
         inputs={
             reader.text("inputs", i, "name"): reader.text("inputs", i, "sha256")

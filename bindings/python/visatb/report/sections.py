@@ -240,7 +240,7 @@ def _settings(material: Material) -> list[tuple[str, str]]:
     form = scores.form if scores else plan.form if plan else ""
     facts = [
         ("visatb", __version__),
-        ("form", printable(form)),
+        ("form", form),
         ("temperature", f"{weights.temperature:g}"),
         ("alphas", listed(alphas)),
         ("range", "{:g} to {:g}".format(*material.range)),

@@ -14,6 +14,8 @@ from .weights_file import PARTS, Measure, Part, Unit
 # What moves a weight by less shows as 0.00.
 _UNSEEN = 0.005
 _SAME = 1e-9
+# From here on a number is told by its power of ten.
+_LONG = 1e6
 
 # A weighting nearer to its average of 1 is told as a little more or less than average.
 _LITTLE = 0.15
@@ -69,7 +71,7 @@ _CALLED: dict[Part, str] = {
 def number(value: float, digits: int = 2, *, signed: bool = False) -> str:
     """A number as text, with a true minus sign and no -0."""
     rounded = round(value, digits) + 0.0
-    text = f"{abs(rounded):.{digits}f}"
+    text = f"{abs(rounded):.{digits}f}" if abs(value) < _LONG else f"{abs(value):.3g}"
     if rounded < 0:
         return f"\N{MINUS SIGN}{text}"
     return f"+{text}" if signed and rounded > 0 else text

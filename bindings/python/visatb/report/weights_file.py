@@ -198,6 +198,12 @@ def _members(
         members = {task: _guess(reader, task, tasks, weights, weight_of) for task in tasks}
     else:
         members = {task: unit_of_task[task] for task in tasks}
+    for task, unit_of_it in members.items():
+        if unit_of_it is not None and unit_of_it not in weight_of:
+            reader.refuse(
+                ("contribution",),
+                f'no unit "{unit_of_it}", which the plan or the scores weigh {task} with',
+            )
     for unit in weight_of:
         if unit not in members.values():
             reader.refuse(("contribution", unit), "no task has the weight of this unit")
