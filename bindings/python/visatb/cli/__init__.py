@@ -11,7 +11,7 @@ from visatb._errors import ArgumentError, DataError, Error, FileError, LibraryEr
 from visatb._streams import complain, guarded, printable, write
 from visatb._version import __version__
 
-from . import evaluate, plan, run, score, template, weights
+from . import evaluate, plan, report, run, score, template, weights
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
@@ -87,6 +87,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"visatb {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (plan, run, score, weights, evaluate, template):
+    for command in (plan, run, score, weights, report, evaluate, template):
         command.add_parser(commands)
     return parser
