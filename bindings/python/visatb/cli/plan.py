@@ -7,8 +7,9 @@ from typing import Any
 
 from visatb._sources import shown
 from visatb._streams import complain, printable, write
-from visatb.procedure import Plan, Project, load_project, make_plan
+from visatb.procedure import Plan, Project, load_project
 from visatb.procedure.project import DEFAULT_FILE
+from visatb.running.ready import plan_anew
 
 from . import plan_formats
 
@@ -46,7 +47,7 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Plans, prints and warns."""
     project = load_project(arguments.project)
-    plan = make_plan(project)
+    plan = plan_anew(project)
     write(plan_formats.FORMATS[arguments.format](project, plan))
     warn(project, plan)
     return 1 if plan.warnings and arguments.strict else 0

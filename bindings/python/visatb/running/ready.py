@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from ..procedure.materials import EQUAL_WEIGHTS
 from ..procedure.plan import FILE, Plan, load_plan
 from ..procedure.planning import make_plan
@@ -10,24 +14,48 @@ from . import locks
 from .unchanged import check_unchanged
 
 
+def plan_anew(project: Project) -> Plan:
+    """Makes the plan of a project, in the place of one that is there.
+
+    Errors: those of `make_plan`.
+    """
+    if _has_sizes(project):
+        return make_plan(project)  # writes nothing
+    with _alone(project):
+        return make_plan(project)
+
+
 def plan_of(project: Project) -> tuple[Plan, bool]:
     """The plan in the project's output folder, and whether it was made for this.
 
     Errors: FileError, DataError (the project changed; there is no data), UnsupportedError.
     """
-    if all(task.samples is not None for task in project.trained):
+    if _has_sizes(project):
         check_unchanged(project, make_plan(project))
-    # Two that start at once would plan at once.
-    lock = locks.wait_for(project.output / "locks" / "plan.lock")
-    try:
+    with _alone(project):
         is_new = not (project.output / FILE).exists()
         if is_new or not _is_whole(project, load_plan(project.output)):
             make_plan(project)
         plan = load_plan(project.output)
-    finally:
-        lock.release()
     check_unchanged(project, plan)
     return plan, is_new
+
+
+@contextmanager
+def _alone(project: Project) -> Iterator[None]:
+    """Only one process at a time plans; what one left that was killed is removed."""
+    lock = locks.wait_for(project.output / "locks" / "plan.lock")
+    try:
+        for folder in project.output.glob("plan-*.part"):
+            shutil.rmtree(folder, ignore_errors=True)
+        yield
+    finally:
+        lock.release()
+
+
+def _has_sizes(project: Project) -> bool:
+    """Whether it gives sizes in place of data."""
+    return all(task.samples is not None for task in project.trained)
 
 
 def _is_whole(project: Project, plan: Plan) -> bool:
