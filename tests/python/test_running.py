@@ -21,6 +21,8 @@ from running_project import (
 )
 
 import visatb
+from visatb.cli import main
+from visatb.running import locks
 
 MEASURING = ("mini", "with_mini:a", "with_mini:b")
 ALL_KINDS = """\
@@ -266,6 +268,42 @@ def test_weights_that_were_made_from_these_scores_stay_as_they_are(done):
     code, _, err = finish(done, LITTLE_SECONDS="0")
     assert path.read_text(encoding="utf-8") == text
     assert (code, "VisATB: was trained with other weights" in err) == (3, True)
+
+
+def test_weights_are_made_of_a_result_that_another_added_last(done, monkeypatch):
+    there = done / "visatb-output"
+    shutil.rmtree(there / "runs/VisATB")
+    last = there / "runs/with_mini.b/evaluate.done"
+    content = last.read_bytes()
+    last.unlink()
+    inner = locks.take
+
+    def take_late(path: Path) -> locks.Lock | None:
+        if path == there / "locks/with_mini.b/evaluate.lock":
+            last.write_bytes(content)
+        return inner(path)
+
+    monkeypatch.setattr(locks, "take", take_late)
+    monkeypatch.setenv("LITTLE_JOURNAL", str(done / "journal"))
+    assert main(["run", str(done / "visatb.toml")]) == 0
+    assert (there / "runs/VisATB/evaluate.done").exists()
+
+
+def test_what_killed_writers_left_is_removed(done):
+    there = done / "visatb-output"
+    parts = ["scores.json", "weights.json", "results.json", "runs/EW/evaluate.done"]
+    for name in parts:
+        (there / f"{name}.12345-0.part").write_text("half", encoding="utf-8")
+    (there / "runs/EW/evaluate.done").unlink()
+    (there / "weights.json").unlink()
+    assert finish(done, LITTLE_SECONDS="0")[0] == 0
+    assert not list(there.rglob("*.part"))
+
+
+def test_results_are_not_there_without_the_runs_they_were_of(done):
+    shutil.rmtree(done / "visatb-output/runs/STL.a")
+    assert finish(done, "--collect")[0] == 0
+    assert not (done / "visatb-output/results.json").exists()
 
 
 def test_a_dry_run_says_what_is_done_and_starts_nothing(tmp_path):

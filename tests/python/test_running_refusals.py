@@ -280,15 +280,16 @@ def test_a_project_that_changed_since_its_plan_is_refused(folder, command, old, 
     assert not Path("visatb-output/runs").exists()
 
 
-def test_a_material_that_changed_is_no_longer_used(tmp_path):
+@pytest.mark.parametrize("name", ["train/mini.json", "weights/equal.json"])
+def test_a_material_that_changed_is_no_longer_used(tmp_path, name):
     folder = write_project(tmp_path)
     finish(folder, "--dry-run")
-    with (folder / "visatb-output/data/train/mini.json").open("a", encoding="utf-8") as file:
+    with (folder / "visatb-output/data" / name).open("a", encoding="utf-8") as file:
         file.write(" ")
     code, _, err = finish(folder, "--only", "mini")
     assert code == 3
     assert err == (
-        "visatb: mini: train: visatb-output/data/train/mini.json: is not what the plan made; "
+        f"visatb: mini: train: visatb-output/data/{name}: is not what the plan made; "
         "`visatb plan` makes it again\n"
     )
     assert journal(folder) == []
@@ -302,9 +303,11 @@ def test_a_planning_that_was_cut_off_is_made_up_for(tmp_path):
 
 
 def test_weights_that_changed_after_their_training_are_not_mixed_with_it(tmp_path):
-    head = HEAD.replace('"STL", ', "")
+    head = HEAD.replace('"STL"', '"TLA"')
     folder = write_project(tmp_path, head=head)
     assert finish(folder, LITTLE_SECONDS="0")[0] == 0
+    before = compared(folder)
+    assert before == ["TLA", "EW", "VisATB"]
     write_project(folder, head=f"{head}[weights]\nalphas = [0.0, 0.0, 1.0]\n")
     code, out, err = finish(folder)
     assert code == 3
@@ -312,9 +315,15 @@ def test_weights_that_changed_after_their_training_are_not_mixed_with_it(tmp_pat
         "visatb: VisATB: was trained with other weights than visatb-output/weights.json now holds; "
         "expected visatb-output/runs/VisATB to be removed, and it is trained again\n"
     )
-    assert out == "4 runs are done\n"
+    assert out == "5 runs are done\n"
+    assert compared(folder) == ["TLA", "EW"]
     write_project(folder, head=head)
     assert finish(folder)[0] == 0
+    assert compared(folder) == before
+
+
+def compared(folder: Path) -> list[str]:
+    return list(json.loads((folder / "visatb-output/results.json").read_bytes())["methods"])
 
 
 def test_markers_of_another_plan_are_refused(tmp_path):

@@ -184,6 +184,17 @@ def test_a_command_that_does_not_end_is_killed_after_the_grace_time(tmp_path):
     assert 0.3 <= time.monotonic() - asked < 2
 
 
+def test_what_a_command_started_has_its_grace_time_too(tmp_path):
+    worker = "trap 'sleep 0.3; touch saved; exit' TERM; sleep 30 & wait"
+    process = supervise(tmp_path, f"({worker}) & trap 'exit 1' TERM; wait", grace=5.0)
+    while not (tmp_path / "train.log").exists():
+        time.sleep(0.01)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=10)
+    assert (tmp_path / "saved").exists()
+
+
 def test_what_a_failed_command_left_behind_is_ended(tmp_path):
     process = supervise(tmp_path, "sleep 60 & echo $! > left; exit 7")
     told = json.loads(process.communicate(timeout=10)[0])

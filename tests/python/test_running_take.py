@@ -103,7 +103,7 @@ def test_a_wrong_file_is_not_taken(planned, command, content, message):
 
 def test_what_is_not_there_is_not_taken(planned, command):
     ran = command("run", "--take", "mini=s.json")
-    assert (ran.code, ran.err) == (3, "visatb: s.json: was not written\n")
+    assert (ran.code, ran.err) == (3, "visatb: s.json: No such file or directory\n")
     ran = command("run", "--take", "mini")
     assert ran.err == "visatb: visatb-output/runs/mini/evaluate.json: was not written\n"
 

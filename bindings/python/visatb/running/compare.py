@@ -10,20 +10,24 @@ from ..procedure.project import EW, STL
 from ..procedure.runs import COMPARE
 from .book import Book
 from .results_in import score_of
-from .whole import json_bytes, put, writing
+from .whole import json_bytes, put, take_away, writing
 
 
 def gather_results(book: Book) -> bool:
-    """Writes results.json if a baseline and another method are done; returns whether it did.
+    """Writes results.json if a baseline and another method are done; returns whether they are.
+
+    If they no longer are, as after a run's folder was removed, what it said is removed too.
 
     Errors: FileError, DataError (a marker that is none).
     """
-    document = results_document(book)
-    if document is None:
-        return False
+    path = book.project.output / RESULTS
     with writing(book.project.output):
-        put(book.project.output / RESULTS, json_bytes(document))
-    return True
+        document = results_document(book)
+        if document is None:
+            take_away(path)
+        else:
+            put(path, json_bytes(document))
+    return document is not None
 
 
 def results_document(book: Book) -> dict[str, Any] | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from .._errors import DataError
+from .._errors import DataError, FileError
 from ..procedure.places import needs_weights, weights_file
 from ..procedure.plan import Run
 from . import locks
@@ -71,6 +72,8 @@ def take(book: Book, name: str, file: Path | None) -> bool:
 
 
 def _in_file(book: Book, run: Run, file: Path) -> Scores:
+    if not file.exists():
+        raise FileError(f"{called(file)}: {os.strerror(errno.ENOENT)}")
     metrics = metrics_of(book.plan)
     asked = {task: metrics[task] for task in run.scores}
     return read_scores(file, book.plan.identity, run.name, asked)

@@ -45,6 +45,17 @@ def put(path: Path, content: bytes) -> None:
     write_whole(near(path), content)
 
 
+def take_away(path: Path) -> None:
+    """Removes a file, if it is there.
+
+    Errors: FileError.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as reason:
+        raise FileError(f"{called(path)}: cannot be removed: {reason.strerror}") from reason
+
+
 def json_bytes(content: Any) -> bytes:
     """A document as these files have it."""
     return (json.dumps(content, ensure_ascii=False, indent=1) + "\n").encode()
