@@ -113,7 +113,7 @@ def test_the_work_goes_on_where_its_lines_cannot_be_written(tmp_path):
     assert (folder / "visatb-output/runs/mini/evaluate.done").exists()
 
 
-def test_a_terminal_shows_the_whole_and_what_is_at_work(tmp_path):
+def test_a_terminal_shows_the_whole_and_what_is_at_work_by_its_name(tmp_path):
     train = "printf '\\r 1/1'; sleep 1; mkdir {output}; touch {output}/m # {data} {weights}"
     evaluate = 'echo \'{{"a": {{"em": 1}}, "b": {{"em": 1}}}}\' > {scores} # {model}'
     folder = write_project(
@@ -125,7 +125,7 @@ def test_a_terminal_shows_the_whole_and_what_is_at_work(tmp_path):
     )
     reader, writer = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "visatb", "run", "--only", "mini"],
+        [sys.executable, "-m", "visatb", "run", "--only", "with_mini:b"],
         cwd=folder,
         env={**os.environ, "COLUMNS": "100", "LINES": "30", "TERM": "xterm"},
         stdout=writer,
@@ -143,7 +143,7 @@ def test_a_terminal_shows_the_whole_and_what_is_at_work(tmp_path):
         shown += piece
     assert process.wait(60) == 0
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
-    assert "mini: train begins on GPU 4" in text
+    assert "with_mini:b: train begins on GPU 4" in text
     assert "0 of 1 steps (0%), 0 of 2 stages, 1 at work" in text
-    assert re.search(r"mini: train +4 +1/1 \(100%\) +\d\.\d s", text)
+    assert re.search(r"with_mini:b: train +4 +1/1 \(100%\) +\d\.\d s", text)
     assert text.rstrip().endswith("1 run is done")

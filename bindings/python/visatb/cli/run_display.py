@@ -96,7 +96,7 @@ class Picture(Lines):
         super().__init__()
         from rich.console import Console
 
-        self._console = Console(highlight=False)
+        self._console = Console(highlight=False, emoji=False)
         self._live: Live | None = None
 
     def open(self) -> None:
@@ -114,7 +114,10 @@ class Picture(Lines):
 
     def say(self, text: str) -> None:
         """A line above the picture."""
-        self._safely(lambda: self._console.print(printable(text), markup=False))
+        from rich.text import Text
+
+        # As it is: to rich, the name with_mini:b: has a picture in it.
+        self._safely(lambda: self._console.print(Text(printable(text))))
 
     def warn(self, text: str) -> None:
         """Lines above the picture."""
