@@ -26,6 +26,7 @@ from running_project import (
 
 from visatb.running import start as supervisor
 from visatb.running.order import Check, Order
+from visatb.running.wake import Bell
 
 # Ends at once when it is asked to, and says so; or does not; or ends as if all were well.
 ASKED = "trap 'echo asked; exit 1' TERM; sleep 30 & wait"
@@ -132,6 +133,22 @@ def test_the_stopped_plan_goes_on_to_its_end(slow):
     code, out, _ = finish(slow)
     assert (code, out.splitlines()[-1]) == (0, "7 runs are done")
     assert not [line for line in journal(slow) if line["what"] in {"dirty", "mixed", "overlap"}]
+
+
+def test_the_end_of_a_command_wakes_at_once_and_a_signal_is_told():
+    bell = Bell([signal.SIGUSR1])
+    try:
+        child = subprocess.Popen(["sleep", "0.1"])
+        began = time.monotonic()
+        while child.poll() is None:
+            assert bell.wait(30) == []
+        assert time.monotonic() - began < 10
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert bell.wait(30) == [signal.SIGUSR1]
+        assert bell.wait(0) == []
+    finally:
+        bell.close()
+    assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
 
 
 # --- a supervisor by itself -----------------------------------------------------------------------
