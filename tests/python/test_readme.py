@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from visatb.procedure import load_project
+from visatb.procedure.commands import check_commands
+
 ROOT = Path(__file__).resolve().parents[2]
 READMES = [ROOT / "README.md", ROOT / "bindings/python/README.md"]
 
@@ -37,6 +40,16 @@ def test_the_python_code_runs(readme, examples, folder):
     }
     exec(compile(code, str(readme), "exec"), names)  # noqa: S102 - our own file
     assert names["loss"].isfinite()
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/procedure.md"])
+def test_the_project_file_is_one_and_its_commands_can_do_it(page, folder):
+    (text,) = blocks(ROOT / page, "toml")
+    (folder / "visatb.toml").write_text(text, encoding="utf-8")
+    project = load_project("visatb.toml")
+    check_commands(project)
+    assert list(project.units) == ["vqa", "caption"]
+    assert project.commands.gpus_per_run == 4
 
 
 def test_every_file_that_the_documents_point_to_is_there():
