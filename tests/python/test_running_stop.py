@@ -138,7 +138,7 @@ def test_the_stopped_plan_goes_on_to_its_end(slow):
 def test_the_end_of_a_command_wakes_at_once_and_a_signal_is_told():
     bell = Bell([signal.SIGUSR1])
     try:
-        child = subprocess.Popen(["sleep", "0.1"])
+        child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(0.1)"])
         began = time.monotonic()
         while child.poll() is None:
             assert bell.wait(30) == []
