@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 
 import pytest
-from projects import PLAIN, write_data
+from projects import PLAIN, samples, write_data
 
 RUN = """
 [run]
@@ -73,27 +74,99 @@ def test_plan_shell_prints_every_command_in_an_order_that_works(command, project
     run = command("plan", "--format", "shell")
     lines = run.out.splitlines()
     output = f"{project}/visatb-output"
-    assert lines[:11] == [
+    assert lines[:15] == [
         "#!/bin/sh",
         "set -e",
         f"cd {project}",
         "",
         "# mini: 42 samples, 11 steps",
         f"mkdir -p {output}/runs/mini",
+        "(",
         f"train --data {output}/data/train/mini.json --output {output}/runs/mini/model "
         f'--weights {output}/data/weights/equal.json --port "${{MASTER_PORT:-29500}}"',
+        ") || exit",
+        "(",
         f"evaluate --model {output}/runs/mini/model --questions {output}/data/validation "
         f"--scores {output}/runs/mini/evaluate.json",
-        f"visatb run {project}/visatb.toml --take mini",
+        ") || exit",
+        f"visatb run {project}/visatb.toml --take=mini",
         "",
         "# with_mini:vqa: 102 samples, 26 steps",
     ]
     collects = [n for n, line in enumerate(lines) if line.endswith("--collect")]
     weights = next(n for n, line in enumerate(lines) if f"--weights {output}/weights.json" in line)
-    measured = max(n for n, line in enumerate(lines) if "--take with_mini" in line)
+    measured = max(n for n, line in enumerate(lines) if "--take=with_mini" in line)
     assert measured < collects[0] < weights < collects[1] == len(lines) - 1
     checked = subprocess.run(["sh", "-n"], input=run.out, text=True, check=False)  # noqa: S607
     assert checked.returncode == 0
+
+
+def script(project, command, tmp_path, train, evaluate="true # {model} {scores}"):
+    """Runs the script of a plan, with a `visatb` that only says how it was called."""
+    run = f"[run]\ntrain = {json.dumps(train)}\nevaluate = {json.dumps(evaluate)}\n"
+    (project / "visatb.toml").write_text(PLAIN + run, encoding="utf-8")
+    text = command("plan", "--format", "shell").out
+    (tmp_path / "visatb").write_text('#!/bin/sh\necho visatb "$@"\n', encoding="utf-8")
+    (tmp_path / "visatb").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    return subprocess.run(
+        ["/bin/sh"], input=text, text=True, env=environment, capture_output=True, check=False
+    )
+
+
+NAMED = "# {data} {output} {weights}"
+
+
+def test_plan_shell_gives_every_command_a_shell_of_its_own(command, project, tmp_path):
+    (project / "src").mkdir()
+    train = f"cd src && A=1 && pwd {NAMED}"
+    ran = script(project, command, tmp_path, train, 'pwd; echo "A${A:-none}" # {model} {scores}')
+    assert (ran.returncode, ran.stderr) == (0, "")
+    lines = ran.stdout.splitlines()
+    assert lines[:4] == [
+        f"{project}/src",
+        str(project),
+        "Anone",
+        f"visatb run {project}/visatb.toml --take=mini",
+    ]
+    assert lines[-1] == f"visatb run {project}/visatb.toml --collect"
+
+
+@pytest.mark.parametrize(
+    ("train", "code"),
+    [
+        ("exit 3", 3),
+        ("false", 1),
+        ("false && true", 1),
+        ("(exit 4) && true", 4),
+        ("true\n(exit 5)", 5),
+    ],
+)
+def test_plan_shell_stops_at_a_command_that_fails(command, project, tmp_path, train, code):
+    ran = script(project, command, tmp_path, f"{train} {NAMED}", "echo asked # {model} {scores}")
+    assert (ran.returncode, ran.stdout) == (code, "")
+
+
+def test_plan_shell_goes_on_where_visatb_run_would(command, project, tmp_path):
+    # A line that fails before the last one is nothing to `sh -c` either.
+    ran = script(project, command, tmp_path, f"grep -q x /dev/null\ntrue {NAMED}")
+    assert ran.returncode == 0
+
+
+def test_plan_shell_names_runs_so_that_the_shell_takes_them_for_words(command, project, tmp_path):
+    text = SPLITS + PLAIN.replace("tasks.ocr", 'tasks."o\'c r; $(touch x)"') + RUN
+    rows = [
+        row | {"task": "o'c r; $(touch x)"} if row["task"] == "ocr" else row for row in samples()
+    ]
+    write_data(project, rows)
+    (project / "visatb.toml").write_text(text, encoding="utf-8")
+    lines = command("plan", "--format", "shell").out.splitlines()
+    (taken,) = [line for line in lines if "--take=" in line and "touch" in line]
+    said = subprocess.run(
+        ["/bin/sh", "-c", taken.replace("visatb run", "printf '%s\\n'")],
+        capture_output=True, text=True, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    assert said[-1] == "--take=with_mini:o'c r; $(touch x)"
 
 
 def test_plan_shell_refuses_questions_that_the_data_does_not_have(command, project):

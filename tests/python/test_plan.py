@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+from pathlib import Path
 
 import pytest
 from projects import PLAIN, SAMPLING, SIZES, TASKS, ids, planned, read, samples, write_data
@@ -301,6 +303,54 @@ def test_a_plan_that_was_edited_is_refused(data):
     message = f"{path}: was changed after it was made; `visatb plan` makes it again"
     with pytest.raises(visatb.DataError, match=re.escape(message)):
         load_plan(data / "visatb-output")
+
+
+def test_what_scores_depend_on_makes_another_plan(data):
+    first = planned(data)
+    found = {first.identity}
+    # Other content under the same ids.
+    rows = samples()
+    rows[0]["conversations"][1]["value"] = "other"
+    write_data(data, rows)
+    plan = planned(data)
+    assert [one.sha256 for one in plan.subsets] == [one.sha256 for one in first.subsets]
+    found.add(plan.identity)
+    write_data(data)
+    lower = '[{name = "score", higher_is_better = false}]'
+    for text in (
+        PLAIN.replace('["score"]', lower, 1),
+        PLAIN + '[run]\nbase_model = "llava-7b"\n',
+        PLAIN + '[run]\nbase_model = "llava-13b"\n',
+        'form = "precise"\n' + PLAIN,
+        "seed = 1\n" + PLAIN,
+        PLAIN.replace("batch_size = 4", "batch_size = 8"),
+    ):
+        found.add(planned(data, text).identity)
+    assert len(found) == 8
+    assert planned(data).identity == first.identity
+
+
+def test_what_files_are_called_and_what_trains_makes_no_other_plan(data):
+    first = planned(data)
+    (data / "renamed.json").write_bytes((data / "data.json").read_bytes())
+    for name in ("./data.json", "renamed.json"):
+        assert planned(data, PLAIN.replace("data.json", name)).identity == first.identity
+    run = "train = 'a {data} {output} {weights}'\nevaluate = 'b {model} {scores}'\n"
+    assert planned(data, f"{PLAIN}[run]\n{run}").identity == first.identity
+
+
+def test_a_file_of_samples_is_on_the_disk_before_the_plan_is(data, monkeypatch):
+    kept = []
+    inner = os.fsync
+
+    def keep(descriptor):
+        kept.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        inner(descriptor)
+
+    monkeypatch.setattr(os, "fsync", keep)
+    plan = planned(data)
+    assert {Path(one.file).name for one in plan.materials} <= set(kept[:-1])
+    assert kept.index("mini.json") < max(n for n, name in enumerate(kept) if "plan" in name)
 
 
 def test_methods_may_be_added_without_making_another_plan_of_it(data):

@@ -18,6 +18,11 @@ def rows_of(task):
     return [row for row in samples() if row["task"] == task]
 
 
+def others(rows):
+    """The same with ids of their own."""
+    return [row | {"id": 1000 + row["id"]} for row in rows]
+
+
 def test_json_lines_become_json_lines(tmp_path):
     lines(tmp_path / "data.jsonl", samples())
     plan = planned(tmp_path, PLAIN.replace("data.json", "data.jsonl"))
@@ -62,7 +67,7 @@ def test_a_tasks_file_with_samples_of_another_is_refused(folder):
 
 def test_splits_of_their_own_are_kept_and_only_what_lacks_one_is_dealt(tmp_path):
     lines(tmp_path / "data.jsonl", samples())
-    lines(tmp_path / "val.jsonl", rows_of("vqa")[:40] + rows_of("ocr")[:30])
+    lines(tmp_path / "val.jsonl", others(rows_of("vqa")[:40] + rows_of("ocr")[:30]))
     text = PLAIN.replace('"data.json"', '"data.jsonl", validation = "val.jsonl"')
     planned(tmp_path, "splits = { validation = 10 }\n" + text)
     sizes = {task: len(ids(tmp_path, task, "", "validation")) for task in SIZES}
@@ -104,7 +109,10 @@ def saved(datasets, folder, **splits):
     names = list(SIZES)
     made = {}
     for split, rows in splits.items():
-        plain = [{"id": row["id"], "task": names.index(row["task"]), "text": "x"} for row in rows]
+        plain = [
+            {"id": row["id"], "task": names.index(row["task"]), "text": row.get("text", "train")}
+            for row in rows
+        ]
         features = datasets.Features(
             id=datasets.Value("int64"),
             task=datasets.ClassLabel(names=names),
@@ -115,7 +123,7 @@ def saved(datasets, folder, **splits):
 
 
 def test_a_data_set_keeps_its_splits_and_becomes_folders_that_datasets_loads(datasets, tmp_path):
-    saved(datasets, tmp_path, train=samples(), validation=rows_of("vqa")[:40])
+    saved(datasets, tmp_path, train=samples(), validation=others(rows_of("vqa")[:40]))
     plan = planned(tmp_path, HUGGING_FACE)
     assert [(one.split, one.samples) for one in plan.subsets[-1:]] == [("validation", 40)]
     made = datasets.load_dataset(
@@ -144,6 +152,35 @@ def test_a_data_set_in_other_pieces_is_the_same_plan(datasets, tmp_path):
     whole.save_to_disk(str(tmp_path / "pieces"), num_shards={"train": 3})
     again = planned(tmp_path, HUGGING_FACE.replace('"saved"', '"pieces"'))
     assert [one["sha256"] for one in again.inputs] == [one["sha256"] for one in first.inputs]
+
+
+@pytest.mark.parametrize(
+    ("splits", "changes", "message"),
+    [
+        ({"train": samples(), "val": rows_of("vqa")[:1], "validation": rows_of("ocr")[:1]}, "",
+         "saved: two splits are both validation"),
+        ({"train": samples(), "validation": rows_of("vqa")[3:5]}, "",
+         'id "3" of task "vqa" is in train and in validation, and 1 more are in two splits; '
+         "expected other samples in every split, with ids of their own (data.number_records = true "
+         "numbers them)"),
+        ({"train": samples(), "validation": others(samples())}, ', split = "text"',
+         "data.split: the data has splits of its own, train and validation; expected one or the "
+         "other"),
+        ({"train": [row | {"text": f"a\n{row['id']}"} for row in samples()]}, ', id = "text"',
+         'saved: train: row 0: "text" has a control character in it'),
+    ],
+)  # fmt: skip
+def test_a_data_set_that_is_wrong_is_refused(datasets, folder, splits, changes, message):
+    saved(datasets, folder, **splits)
+    with pytest.raises(visatb.DataError) as refusal:
+        planned(folder, HUGGING_FACE.replace('"saved"', f'"saved"{changes}'))
+    assert str(refusal.value).removeprefix(f"{folder}/visatb.toml: ") == message
+
+
+def test_the_rows_of_a_data_set_are_numbered_on(datasets, folder):
+    saved(datasets, folder, train=samples(), validation=rows_of("vqa")[:2])
+    planned(folder, HUGGING_FACE.replace('"saved"', '"saved", number_records = true'))
+    assert ids(folder, "vqa", "", "validation") == {"450", "451"}
 
 
 def test_a_data_set_without_the_column_is_refused(datasets, folder):

@@ -9,7 +9,8 @@ from projects import PLAIN, TASKS, planned, samples, write_data
 
 import visatb
 from visatb.procedure import load_project
-from visatb.procedure.commands import check_commands, fill
+from visatb.procedure.commands import check_commands
+from visatb.procedure.section import NAMES
 
 DATA = 'data = { train = "data.json" }'
 RUN = """
@@ -85,7 +86,7 @@ METHODS = '"STL", "EW", "VisATB", "TLA", "RLW", "DWA" or "IGBv1"'
          "data.train[1]: 3; expected a string"),
         (swapped(TASKS, "[tasks.a]\n"), "tasks: 1 to be weighed; expected two or more"),
         (swapped(TASKS, '[tasks." a"]\n[tasks.b]'),
-         'tasks." a": a name is not empty and has no spaces around it'),
+         f'tasks." a": {NAMES}'),
         ('methods = ["PCGrad"]\n' + PLAIN, f'methods[0]: "PCGrad"; expected {METHODS}'),
         ('methods = ["EW", "EW"]\n' + PLAIN, 'methods[1]: "EW" is there twice'),
         ('methods = [{ name = "mini" }]\n' + PLAIN, 'methods[0]: "mini" is no name for one'),
@@ -100,6 +101,51 @@ METHODS = '"STL", "EW", "VisATB", "TLA", "RLW", "DWA" or "IGBv1"'
          "run.gpus_per_run: 2; expected at most the 1 that are listed"),
         ("run = { train = ' ' }\n" + PLAIN, "run.train: empty"),
         ("run = 3\n" + PLAIN, "run: 3; expected a table"),
+        ("run = { gpus = [1.5] }\n" + PLAIN,
+         "run.gpus[0]: 1.5; expected the number or the name of a GPU"),
+        ("splits = { test = 9007199254740993 }\n" + PLAIN,
+         "splits.test: expected a share below 1, as 0.1, or a whole number of samples"),
+        (swapped('"1/8"', '"1e-9999999999"'), f"sampling.mini: {SHARE}"),
+        # Names that a command or a comment would not survive.
+        (swapped("[tasks.vqa]", '[tasks."-rf"]'), f"tasks.-rf: {NAMES}"),
+        (swapped("[tasks.vqa]", '[tasks."a\\nb"]'), f'tasks."a\\nb": {NAMES}'),
+        (swapped('["score"]', "[]\ngroup = '-g'"), f'tasks.vqa.group: "-g"; {NAMES}'),
+        (swapped('["score"]', '[]\ngroup = "g\\nrm"'), f'tasks.vqa.group: "g\\nrm"; {NAMES}'),
+        (swapped('["score"]', "['-m']"), f"tasks.vqa.metrics[0]: '-m'; {NAMES}"),
+        (swapped('["score"]', '[{name = "m\\u001b"}]'),
+         f"tasks.vqa.metrics[0]: 'm\\x1b'; {NAMES}"),
+        ('methods = [{ name = "-x" }]\n' + PLAIN, f"methods[0]: '-x'; {NAMES}"),
+        ('methods = [{ name = "a\\nb" }]\n' + PLAIN, f"methods[0]: 'a\\nb'; {NAMES}"),
+        ('methods = [{ name = "EW" }]\n' + PLAIN, 'methods[0]: "EW" is no name for one'),
+        # What the weights could not be made with after days of training.
+        ("weights = { alphas = [nan, 1, 1] }\n" + PLAIN,
+         "weights.alphas[0]: nan; expected a finite number"),
+        ("weights = { alphas = [7, 7, -7] }\n" + PLAIN,
+         "weights.alphas.difficulty: -7; expected a number of 0 or more"),
+        ("weights = { alphas = [0.3, 0.3, 0.3] }\n" + PLAIN,
+         "weights.alphas: the alphas sum to 0.9; expected 1 within 0.02"),
+        ("weights = { range = [5, 1] }\n" + PLAIN, "weights.range: [5, 1] does not contain 1"),
+        ("weights = { range = [0.5, inf] }\n" + PLAIN,
+         "weights.range[1]: inf; expected a finite number"),
+        ('methods = ["EW", { name = "x", alphas = [1, 1, 0] }]\n' + PLAIN,
+         "methods[1].alphas: the alphas sum to 2; expected 1 within 0.02"),
+        # What Python has an error of its own for.
+        ('output = "a\\u0000b"\n' + PLAIN, "output: has a NUL in it"),
+        (swapped('"data.json"', '"a\\u0000b"'), "data.train: has a NUL in it"),
+        (swapped('"data.json"', '["a", "a\\u0000b"]'), "data.train[1]: has a NUL in it"),
+        (f"seed = {'9' * 5000}\n" + PLAIN, "a whole number in it has too many digits"),
+        (f"seed = 0x{'f' * 5000}\n" + PLAIN,
+         "seed: a number of thousands of digits; expected a whole number of at most 2^53"),
+        ("seed = 9007199254740993\n" + PLAIN,
+         "seed: 9007199254740993; expected a whole number of at most 2^53"),
+        (swapped('["score"]', f"[]\nfixed_weight = {'9' * 400}"),
+         f"tasks.vqa.fixed_weight: {'9' * 57}...; expected a finite number"),
+        (f"weights = {{ temperature = {'9' * 400} }}\n" + PLAIN,
+         f"weights.temperature: {'9' * 57}...; expected a finite number"),
+        (f"weights = {{ alphas = [1, {'9' * 400}, 0] }}\n" + PLAIN,
+         f"weights.alphas[1]: {'9' * 57}...; expected a finite number"),
+        (f"weights = {{ alphas = [1, 0x{'f' * 5000}] }}\n" + PLAIN,
+         "weights.alphas: a number of thousands of digits; expected 3 numbers"),
     ],
 )  # fmt: skip
 def test_a_wrong_project_file_is_refused_with_its_place(folder, text, message):
@@ -135,6 +181,7 @@ def test_what_is_no_toml_is_refused(folder):
         ('[{"id": 1, "task": "vqa"}]',
          "visatb.toml: tasks.caption: the data has no sample to train"),
         ("\xff", "data.json: not UTF-8"),
+        (f'[{{"id": {"9" * 5000}}}]', "data.json: a whole number in it has too many digits"),
     ],
 )  # fmt: skip
 def test_wrong_data_is_refused_with_its_place(folder, content, message):
@@ -160,24 +207,35 @@ def test_an_id_twice_in_a_task_is_refused_and_may_be_numbered(folder):
     assert planned(folder, numbered).subsets[0].samples == 200
 
 
-def test_a_subset_that_rounds_to_nothing_is_refused(folder):
+@pytest.mark.parametrize(
+    ("rate", "message"),
+    [
+        ('"1/101"', "1/101 of the 100 samples of ocr"),
+        ("1e-10", "1/10000000000 of the 200 samples of vqa"),
+    ],
+)
+def test_a_subset_that_rounds_to_nothing_is_refused(folder, rate, message):
     write_data(folder)
-    project = loaded(folder, PLAIN.replace('"1/8"', '"1/101"'))
+    project = loaded(folder, PLAIN.replace('"1/8"', rate))
     with pytest.raises(visatb.DataError) as refusal:
         visatb.procedure.make_plan(project)
-    assert str(refusal.value) == (
-        "visatb.toml: sampling.mini: 1/101 of the 100 samples of ocr is less than one"
-    )
+    assert str(refusal.value) == f"visatb.toml: sampling.mini: {message} is less than one"
+
+
+def test_an_output_behind_a_ring_of_links_is_refused(folder, command):
+    (folder / "ring").symlink_to("ring")
+    write_data(folder)
+    (folder / "visatb.toml").write_text('output = "ring/x"\n' + PLAIN, encoding="utf-8")
+    for ran in (command("plan"), command("run")):
+        assert (ran.code, ran.out) == (3, "")
+        assert ran.err == (
+            "visatb: ring/x/locks/plan.lock: cannot be written: Too many levels of symbolic links\n"
+        )
+    with pytest.raises(visatb.FileError, match="ring/x: cannot be written: Too many levels of sym"):
+        visatb.procedure.make_plan(load_project("visatb.toml"))
 
 
 # --- commands -------------------------------------------------------------------------------------
-
-
-def test_placeholders_are_filled_and_the_shells_braces_left_alone():
-    template = "a {data} ${HOME} ${data} {a,b} {{data}} {run}"
-    assert fill(template, {"data": "'x y'", "run": "mini"}) == (
-        "a 'x y' ${HOME} ${data} {a,b} {data} mini"
-    )
 
 
 @pytest.mark.parametrize(
@@ -205,6 +263,13 @@ def test_placeholders_are_filled_and_the_shells_braces_left_alone():
         (lambda t: t.replace('metrics = ["score"]', 'evaluate = "x"', 1),
          "tasks.vqa.evaluate: does not name {model}"),
         (lambda t: t.replace('metrics = ["score"]', "", 1), "tasks.vqa.metrics: missing"),
+        (lambda t: t.replace("{data}", "'{data}'"),
+         "run.train: {data} stands inside quotes; visatb quotes what it fills in"),
+        (lambda t: t.replace("{scores}", '\\"{tasks}\\" {scores}'),
+         "run.evaluate: {tasks} stands inside quotes; visatb quotes what it fills in"),
+        (lambda t: t.replace("{scores}", "{tasks} {scores}").replace("tasks.ocr", 'tasks."o,r"'),
+         'run.evaluate: names {tasks}, whose names have commas between them, and "o,r" has one in '
+         "it; expected {task}"),
     ],
 )  # fmt: skip
 def test_commands_that_cannot_do_it_are_refused(folder, change, message):
@@ -216,3 +281,14 @@ def test_commands_that_cannot_do_it_are_refused(folder, change, message):
 
 def test_good_commands_are_not_refused(folder):
     check_commands(loaded(folder, PLAIN + RUN))
+    text = (PLAIN + RUN).replace("{scores}", "{task} {scores}")
+    check_commands(loaded(folder, text.replace("tasks.ocr", 'tasks."o,r"')))
+
+
+def test_commands_are_checked_when_a_plan_is_made_and_may_be_missing_then(folder):
+    write_data(folder)
+    project = loaded(folder, (PLAIN + RUN).replace("{output}", "{otuput}"))
+    with pytest.raises(visatb.DataError, match="run.train: {otuput} is no placeholder"):
+        visatb.procedure.make_plan(project)
+    assert not (folder / "visatb-output").exists()
+    planned(folder, PLAIN + "[run]\ngpus = [0]\n")

@@ -263,8 +263,22 @@ def test_scores_that_carry_no_weights_are_refused_and_other_runs_go_on(tmp_path)
         (
             'test = "test.json"',
             'test = "other.json"',
-            'data: was ["test.json", "train.json", "validation.json"] when the plan was made, and '
-            'is ["other.json", "train.json", "validation.json"]',
+            'data.test: was ["test.json"] when the plan was made, and is ["other.json"]',
+        ),
+        (
+            "[data]",
+            "[splits]\ntest = 0.05\n[data]",
+            "splits.test: was 0 when the plan was made, and is 0.05",
+        ),
+        (
+            "[data]",
+            "[data]\nnumber_records = true",
+            "data.number_records: was false when the plan was made, and is true",
+        ),
+        (
+            "[run]",
+            '[run]\nbase_model = "llava"',
+            'run.base_model: was "" when the plan was made, and is "llava"',
         ),
     ],
 )

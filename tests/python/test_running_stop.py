@@ -31,7 +31,7 @@ from visatb.running.wake import Bell
 # Ends at once when it is asked to, and says so; or does not; or ends as if all were well.
 ASKED = "trap 'echo asked; exit 1' TERM; sleep 30 & wait"
 STUBBORN = "trap '' TERM; while :; do sleep 0.1; done"
-SMOOTH = "trap 'mkdir {output}; touch {output}/half; exit 0' TERM; sleep 30 & wait"
+SMOOTH = "half={output}; trap 'mkdir $half; touch $half/half; exit 0' TERM; sleep 30 & wait"
 NAMES = " # {data} {output} {weights}"
 
 

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from visatb._errors import DataError
-from visatb.procedure.commands import check_commands, fill
+from visatb.procedure.commands import check_commands
 from visatb.procedure.places import evaluation_values, evaluations, training_values
 from visatb.procedure.plan import Plan, Run
 from visatb.procedure.project import Project
 from visatb.procedure.runs import COMPARE, MEASURE
+from visatb.procedure.templates import fill
 
 from .terminal import Column, render
 
@@ -109,11 +110,22 @@ def _shell_lines(project: Project, plan: Plan, run: Run) -> Iterator[str]:
     yield f"mkdir -p {shlex.quote(str(project.output / run.folder))}"
     if run.is_trained:
         values = training_values(project, plan, run) | _scheduler(project)
-        yield fill(project.commands.train or "", values)
+        yield from _command(fill(project.commands.train or "", values))
     for evaluation in evaluations(project, run):
         values = evaluation_values(project, plan, run, evaluation) | _scheduler(project)
-        yield fill(evaluation.template, values)
-    yield f"{_visatb_run(project)} --take {shlex.quote(run.name)}"
+        yield from _command(fill(evaluation.template, values))
+    yield f"{_visatb_run(project)} --take={shlex.quote(run.name)}"
+
+
+def _command(line: str) -> Iterator[str]:
+    """A command as `visatb run` would run it: in a shell of its own, the exit code of which counts.
+
+    The bracket stands on a line of its own, for a command may end with a comment. "||" has the
+    commands in it go on as in any shell, and also ends a job that was cut out of the script.
+    """
+    yield "("
+    yield line
+    yield ") || exit"
 
 
 def _visatb_run(project: Project) -> str:

@@ -86,6 +86,13 @@ def run(arguments: argparse.Namespace) -> int:
         warn(project, plan)
     book = Book(project, plan)
     book.check()
+    others = book.of_other_commands()
+    if others:
+        display.warn(
+            f"warning: done by another command than {called(Path(project.file))} has now: "
+            f"{', '.join(others)}; they count as they are, and a run whose folder is removed is "
+            "done again"
+        )
     chosen = _chosen(book, arguments.only)
     if arguments.dry_run:
         write(run_formats.table(book, chosen))

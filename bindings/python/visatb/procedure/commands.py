@@ -1,11 +1,7 @@
-"""The user's commands: templates of shell lines, with the places of a run filled in.
-
-A word in braces is a placeholder, `{data}`; `${HOME}` is the shell's; `{{` and `}}` are braces.
-"""
+"""The user's commands: what their templates may name, and what they must."""
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,32 +9,17 @@ from pathlib import Path
 from .._errors import DataError
 from .project import BY_STEP, Project, Task
 from .section import either
+from .templates import pieces, placeholders
 
 # What every command of a run may name.
 _COMMON = ("run", "method", "seed", "base_model", "python", "gpus", "gpu_count", "port")
 TRAINING = (*_COMMON, "data", "output", "weights", "samples", "steps", "epochs", "batch_size")
 EVALUATION = (*_COMMON, "model", "split", "questions", "tasks", "task", "answers", "scores")
 
-_PLACEHOLDER = re.compile(r"\{\{|\}\}|(?<!\$)\{([a-z_]+)\}")
-
-
-def placeholders(template: str) -> set[str]:
-    """The words in braces of a template."""
-    return {match[1] for match in _PLACEHOLDER.finditer(template) if match[1]}
-
 
 def quoted(values: Mapping[str, str | int | Path]) -> dict[str, str]:
     """Values as the shell takes them for one word each."""
     return {name: shlex.quote(str(value)) for name, value in values.items()}
-
-
-def fill(template: str, values: Mapping[str, str]) -> str:
-    """The shell line of a template, every placeholder of which has a value, quoted if need be."""
-
-    def filled(match: re.Match[str]) -> str:
-        return values[match[1]] if match[1] else match[0][0]
-
-    return _PLACEHOLDER.sub(filled, template)
 
 
 def evaluation_of(project: Project, task: Task) -> str:
@@ -97,6 +78,11 @@ def _check_evaluation(project: Project, place: str, template: str, task: Task) -
         raise DataError(f"{project.file}: {place}: expected it to name {{answers}} or {{scores}}")
     if not task.metrics:
         raise DataError(f"{project.file}: tasks.{task.name}.metrics: missing")
+    if "," in task.name and "tasks" in named:
+        raise DataError(
+            f"{project.file}: {place}: names {{tasks}}, whose names have commas between them, and "
+            f'"{task.name}" has one in it; expected {{task}}'
+        )
 
 
 def _check_known(project: Project, place: str, template: str, known: Iterable[str]) -> None:
@@ -106,3 +92,9 @@ def _check_known(project: Project, place: str, template: str, known: Iterable[st
             f"{project.file}: {place}: {{{name}}} is no placeholder; expected {either(known)}; "
             f"{braces}"
         )
+    for piece in pieces(template):
+        if piece.is_placeholder and piece.is_quoted:
+            raise DataError(
+                f"{project.file}: {place}: {{{piece.text}}} stands inside quotes; visatb quotes "
+                "what it fills in"
+            )

@@ -2,7 +2,7 @@
 
 Samples are put in an order by the SHA-256 of seed, purpose and id, and the first of it are taken:
 the same on every machine, whatever the order of the files; mini lies in large, which lies in all;
-and a sample that is added moves no other.
+and a sample that is added moves only those at the boundaries.
 """
 
 from __future__ import annotations

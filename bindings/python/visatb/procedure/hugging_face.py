@@ -11,7 +11,7 @@ from typing import Any
 from .._errors import DataError, FileError, UnsupportedError
 from .._sources import shown
 from .project import Data
-from .records import Input, Sample, known_split, sha256_of
+from .records import Input, Sample, check_id, known_split, sha256_of
 
 
 class Table:
@@ -57,7 +57,8 @@ def read_data_set(data: Data, folder: Path) -> dict[str, Table]:
         known = known_split(split, name)
         if known in tables:
             raise DataError(f"{name}: two splits are both {known}")
-        tables[known] = _table(dataset, f"{name}: {split}", data)
+        first = sum(len(table.samples) for table in tables.values())
+        tables[known] = _table(dataset, f"{name}: {split}", data, first)
     return tables
 
 
@@ -79,7 +80,7 @@ def _load(name: str, folder: Path, data: Data) -> Any:
         raise DataError(f"{shown(name)}: datasets cannot load it: {reason}") from None
 
 
-def _table(dataset: Any, where: str, data: Data) -> Table:
+def _table(dataset: Any, where: str, data: Data, first: int) -> Table:
     wanted = [data.task, *([] if data.number_records else [data.id])]
     wanted += [field for field in (data.split, data.together) if field]
     lacking = [field for field in wanted if field not in dataset.column_names]
@@ -88,7 +89,9 @@ def _table(dataset: Any, where: str, data: Data) -> Table:
         raise DataError(f'{where}: no column "{lacking[0]}"; there are {there}')
     texts = {field: _texts(dataset, field, where) for field in wanted}
     rows = range(len(dataset))
-    ids = [str(row) for row in rows] if data.number_records else texts[data.id]
+    ids = [str(first + row) for row in rows] if data.number_records else texts[data.id]
+    for row in rows:
+        check_id(ids[row], data.id, f"{where}: row {row}")
     samples = [
         Sample(
             ids[row],

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from .._errors import FileError
+from .._errors import DataError, FileError
 from .._sources import shown
 from .._write import write_whole
 from .dealing import ALL
 from .plan import Material, Subset, file_name_of
 from .project import Project
-from .reading import Portion, Portions
+from .reading import Portions
 from .runs import Recipe
 
 # In a plan's folder.
@@ -37,6 +37,7 @@ class Writer:
         self._folder = folder
         self._portions = portions
         self._chosen = chosen
+        self._listed: dict[tuple[str, str, str], frozenset[str]] = {}
         self._written: dict[tuple[tuple[str, str], ...], Material] = {}
 
     def write_weights(self, project: Project) -> None:
@@ -57,8 +58,8 @@ class Writer:
     def write_questions(self) -> None:
         """The samples to be asked: a file for every split and task."""
         for split in ("validation", "test"):
-            for task, portion in self._portions.get(split, {}).items():
-                self._material(f"data/{split}/{file_name_of(task)}", [portion])
+            for task in self._portions.get(split, {}):
+                self._material(f"data/{split}/{file_name_of(task)}", split, {task: ALL})
 
     def write_training(self, recipe: Recipe) -> Material | None:
         """The samples of a run, once for all runs that have the same; None without any."""
@@ -68,24 +69,36 @@ class Writer:
         if key not in self._written:
             every = set(recipe.parts.values()) == {ALL} and len(recipe.parts) == len(self._chosen)
             name = "all" if every else file_name_of(recipe.name)
-            parts = [self._part(task, subset) for task, subset in recipe.parts.items()]
-            self._written[key] = self._material(f"data/train/{name}", parts)
+            self._written[key] = self._material(f"data/train/{name}", "train", recipe.parts)
         return self._written[key]
 
-    def _part(self, task: str, subset: str) -> Portion:
-        portion, ids = self._portions["train"][task], set(self._chosen[task][subset])
-        return Portion(portion.table, [one for one in portion.samples if one.id in ids])
+    def _material(self, name: str, split: str, parts: Mapping[str, str]) -> Material:
+        """Writes the samples of some lists, after these, to one file: {task: subset}.
 
-    def _material(self, name: str, portions: list[Portion]) -> Material:
-        table = portions[0].table
-        places = sorted(sample.place for portion in portions for sample in portion.samples)
+        Errors: DataError (it would hold others than are listed), FileError.
+        """
+        portions = self._portions[split]
+        listed = {(task, name) for task in parts for name in self._listed[task, split, parts[task]]}
+        places = sorted(
+            sample.place
+            for task in parts
+            for sample in portions[task].samples
+            if (task, sample.id) in listed
+        )
+        table = portions[next(iter(parts))].table
         file = f"{name}{table.suffix}"
+        is_one = all(portions[task].table is table for task in parts)
+        written = [table.samples[place] for place in places] if is_one else []
+        found = [(sample.task, sample.id) for sample in written]
+        if len(found) != len(listed) or set(found) != listed:
+            raise DataError(f"{file}: would hold other samples than its lists name")
         material = Material(file, len(places), table.write(places, self._folder / file))
         self.materials.append(material)
         return material
 
     def _list(self, task: str, split: str, subset: str, ids: Iterable[str]) -> None:
         lines = sorted(ids)
+        self._listed[task, split, subset] = frozenset(lines)
         content = "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogatepass")
         ending = f".{subset}" if split == "train" else ""
         file = f"subsets/{split}/{file_name_of(task)}{ending}.txt"

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .._errors import DataError
-from .commands import evaluation_of, placeholders, quoted
+from .commands import evaluation_of, quoted
 from .materials import EQUAL_WEIGHTS
 from .plan import Material, Plan, Run, file_name_of
 from .project import VISATB, Project
+from .templates import placeholders
 
 SCORES, PER_SAMPLE = "scores.json", "per_sample.jsonl"
 WEIGHTS, RESULTS = "weights.json", "results.json"

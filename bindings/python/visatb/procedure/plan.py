@@ -111,15 +111,19 @@ class Plan:
     """A whole plan; see the classes above.
 
     Attributes:
+        base_model: as the project names it; "" where it names none.
         tasks: as in scores.json, with the numbers of their samples.
+        data: what the project says of its data and splits, by the place where it says so.
         inputs: the files that were read, each with its hash.
         materials: the files that commands are given.
     """
 
     form: str
     seed: int
+    base_model: str
     tasks: tuple[dict[str, Any], ...]
     sampling: dict[str, Any]
+    data: dict[str, Any]
     inputs: tuple[dict[str, str], ...]
     subsets: tuple[Subset, ...]
     materials: tuple[Material, ...]
@@ -131,17 +135,18 @@ class Plan:
     def identity(self) -> str:
         """A hash of all that results depend on, so that those of another plan are known as such.
 
-        Methods are not in it: one more to compare changes no result that is there.
+        Methods are not in it: one more to compare changes no result that is there. Neither are the
+        names of files, nor the commands, of which every marker of a run has its own.
         """
         depends = {
             "form": self.form,
+            "base_model": self.base_model,
             "tasks": self.tasks,
             "sampling": self.sampling,
-            "inputs": self.inputs,
+            "inputs": [one["sha256"] for one in self.inputs],
             "subsets": [asdict(subset) for subset in self.subsets],
         }
-        text = json.dumps(depends, sort_keys=True, ensure_ascii=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return _sha256(depends)
 
     @property
     def can_run(self) -> bool:
@@ -162,6 +167,7 @@ class Plan:
     def to_json(self) -> str:
         """The text of plan.json."""
         content = {"visatb_plan": 1, "identity": self.identity, **asdict(self)}
+        content["sha256"] = _sha256(content)
         return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
 
     def save(self, folder: Path) -> None:
@@ -184,12 +190,15 @@ def load_plan(folder: PathLike) -> Plan:
     except OSError as reason:
         raise FileError(f"{name}: {reason.strerror}") from reason
     except (ValueError, RecursionError) as reason:
-        raise DataError(f"{name}: not JSON: {reason}") from None
+        raise DataError(f"{name}: not JSON: {reason}; `visatb plan` makes it again") from None
     if not isinstance(content, dict) or content.get("visatb_plan") != 1:
         raise DataError(f"{name}: no plan of version 1; `visatb plan` makes one")
+    digest = content.pop("sha256", None)
+    if digest != _sha256(content):
+        raise DataError(f"{name}: was changed after it was made; `visatb plan` makes it again")
     plan = _plan(content, name)
     if content.get("identity") != plan.identity:
-        raise DataError(f"{name}: was changed after it was made; `visatb plan` makes it again")
+        raise DataError(f"{name}: not a plan as `visatb plan` writes it; it makes it again")
     return plan
 
 
@@ -198,8 +207,10 @@ def _plan(content: Mapping[str, Any], name: str) -> Plan:
         return Plan(
             form=content["form"],
             seed=content["seed"],
+            base_model=content["base_model"],
             tasks=tuple(content["tasks"]),
             sampling=content["sampling"],
+            data=content["data"],
             inputs=tuple(content["inputs"]),
             subsets=tuple(Subset(**subset) for subset in content["subsets"]),
             materials=tuple(Material(**material) for material in content["materials"]),
@@ -209,6 +220,12 @@ def _plan(content: Mapping[str, Any], name: str) -> Plan:
         )
     except (KeyError, TypeError, AttributeError) as reason:
         raise DataError(f"{name}: not a plan as `visatb plan` writes it: {reason}") from None
+
+
+def _sha256(content: Mapping[str, Any]) -> str:
+    """That of a document, however it is laid out."""
+    text = json.dumps(content, sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def file_name_of(name: str) -> str:

@@ -11,27 +11,28 @@ from typing import Any
 
 from .._errors import DataError, FileError
 from .._sources import shown
-from . import dealing
+from . import dealing, moving
+from .commands import check_commands
 from .cost import Sizes, advice, cost_of, step_count
 from .dealing import ALL
 from .materials import Chosen, Writer
-from .plan import FILE, Plan, Run, Subset, load_plan
+from .plan import Plan, Run, Subset
 from .project import Project
 from .reading import Portions, read_portions
 from .runs import Recipe, recipes
-
-# What a plan puts into its folder, and no other part of the project does.
-_FOLDERS = ("data", "subsets")
 
 
 def make_plan(project: Project) -> Plan:
     """Plans a project, and writes the plan and its files into the project's output folder.
 
     A project that gives sizes in place of data is planned too, and nothing is written. A plan that
-    is there already is replaced only while no run of it has begun.
+    is there already is replaced only while no run of it has begun. Commands are checked where the
+    project has any.
 
     Errors: FileError, DataError, UnsupportedError; what was there is then as it was.
     """
+    if project.commands.train or project.commands.evaluate:
+        check_commands(project)
     if all(task.samples is not None for task in project.trained):
         return _plan_of_sizes(project)
     portions, inputs = read_portions(project)
@@ -56,7 +57,8 @@ def make_plan(project: Project) -> Plan:
             subsets=tuple(writer.subsets),
             materials=tuple(writer.materials),
         )
-        _move_in(plan, new, project)
+        plan.save(new)
+        moving.move_in(plan, new, project)
     return plan
 
 
@@ -115,6 +117,7 @@ def _assemble(
     return Plan(
         form=project.form,
         seed=sampling.seed,
+        base_model=project.commands.base_model,
         tasks=tuple(_describe(project, sizes, counts)),
         sampling={
             "large": float(sampling.large),
@@ -123,6 +126,7 @@ def _assemble(
             "batch_size": sampling.batch_size,
             "epochs": sampling.epochs,
         },
+        data=project.of_data,
         runs=tuple(runs),
         cost=cost_of(project, runs, sum(of[ALL] for of in sizes.values())),
         warnings=tuple(advice(project, sizes, runs)),
@@ -178,33 +182,3 @@ def _folder_beside(output: Path) -> Iterator[Path]:
         yield new
     finally:
         shutil.rmtree(new, ignore_errors=True)
-
-
-def _move_in(plan: Plan, new: Path, project: Project) -> None:
-    """Puts new files in the place of those of an earlier plan."""
-    output = project.output
-    if not (output / FILE).exists():
-        for folder in _FOLDERS:
-            if (output / folder).exists():
-                place = shown(str(output / folder))
-                raise DataError(f"{place}: is there already, and no plan made it")
-    elif load_plan(output).identity != plan.identity and _has_begun(output):
-        raise DataError(
-            f"{shown(str(output / 'runs'))}: holds runs of another plan; expected another output "
-            f"in {project.file}, or none of these"
-        )
-    try:
-        # plan.json first: what was cut off after it is seen, for files are missing, and made again.
-        plan.save(output)
-        for folder in _FOLDERS:
-            if (output / folder).exists():
-                (output / folder).rename(new / f"old-{folder}")
-            if (new / folder).exists():
-                (new / folder).rename(output / folder)
-    except OSError as reason:
-        raise FileError(f"{shown(str(output))}: cannot be written: {reason.strerror}") from reason
-
-
-def _has_begun(output: Path) -> bool:
-    runs = output / "runs"
-    return runs.is_dir() and any(runs.iterdir())

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 from .._arguments import FORMS
 from .._errors import DataError, FileError
 from .._paths import file_name
 from .._sources import PathLike, shown
-from .section import Section, either
+from .section import NAMES, Section, brief, either, is_name
+from .weighing import WeightSettings, check_settings
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -81,7 +84,7 @@ class Data:
         config: its configuration.
         id, task, split: the fields of a sample that hold its id, its task, its split.
         together: the field whose equal values stay in one split, as "image".
-        number_records: take a sample's place in its file as its id.
+        number_records: take a sample's place among all samples as its id.
     """
 
     files: tuple[tuple[str, tuple[str, ...]], ...] = ()
@@ -114,15 +117,6 @@ class Method:
     name: str
     kind: str
     alphas: tuple[float, ...] | None = None
-
-
-@dataclass(frozen=True)
-class WeightSettings:
-    """What the weights are made with; None: as `visatb weights` does."""
-
-    alphas: tuple[float, ...] | None = None
-    temperature: float | str | None = None
-    range: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -186,6 +180,23 @@ class Project:
         """The tasks that are trained on."""
         return tuple(task for task in self.tasks if not task.zero_shot)
 
+    @property
+    def of_data(self) -> dict[str, Any]:
+        """What it says of its data and of splits, by the place where it says so."""
+        files = [("data", self.data.files)]
+        files += [(f"tasks.{task.name}", task.files) for task in self.tasks]
+        said = {f"{where}.{split}": list(names) for where, of in files for split, names in of}
+        fields = {key: value for key, value in asdict(self.data).items() if key != "files"}
+        parts = {"validation": self.sampling.validation, "test": self.sampling.test}
+        return {
+            **said,
+            **{f"data.{key}": value for key, value in fields.items() if value is not None},
+            **{
+                f"splits.{key}": part if isinstance(part, int) else float(part)
+                for key, part in parts.items()
+            },
+        }
+
 
 def load_project(path: PathLike = DEFAULT_FILE) -> Project:
     """Reads a project file.
@@ -201,6 +212,8 @@ def load_project(path: PathLike = DEFAULT_FILE) -> Project:
         raise DataError(f"{shown(name)}: not UTF-8") from None
     except (tomllib.TOMLDecodeError, RecursionError) as reason:
         raise DataError(f"{shown(name)}: not TOML: {reason}") from None
+    except ValueError:  # what `int` raises
+        raise DataError(f"{shown(name)}: a whole number in it has too many digits") from None
     return _project(Section(content, shown(name)), Path(name).absolute().parent)
 
 
@@ -212,7 +225,8 @@ def _project(root: Section, folder: Path) -> Project:
     project = Project(
         file=root.file,
         folder=folder,
-        output=(folder / (root.text("output") or "visatb-output")).resolve(),
+        # Path.resolve has an error of its own for links that go round in a ring.
+        output=Path(os.path.realpath(folder / (root.text("output") or "visatb-output"))),
         form=root.choice("form", FORMS, "full"),
         sampling=_sampling(root),
         methods=_methods(root),
@@ -275,12 +289,12 @@ def _tasks(section: Section) -> tuple[Task, ...]:
 
 def _task(name: str, tasks: Section) -> Task:
     section = tasks.section(name)
-    if not name or name != name.strip() or not name.isprintable():
-        raise tasks.fault(name, "a name is not empty and has no spaces around it")
+    if not is_name(name):
+        raise tasks.fault(name, NAMES)
     task = Task(
         name=name,
         metrics=_metrics(section),
-        group=section.text("group"),
+        group=section.name("group"),
         fixed_weight=section.number("fixed_weight"),
         zero_shot=bool(section.take("zero_shot", bool, False)),
         samples=section.count("samples"),
@@ -316,8 +330,8 @@ def _metrics(section: Section) -> tuple[Metric, ...]:
             higher = table.take("higher_is_better", bool, True)
             metric = Metric(table.text("name") or "", higher_is_better=bool(higher))
             table.finish()
-        if not metric.name.strip():
-            raise section.fault("metrics", "expected the name of a metric", item=index)
+        if not is_name(metric.name):
+            raise section.fault("metrics", f"{brief(metric.name)}; {NAMES}", item=index)
         if metric.name in {known.name for known in metrics}:
             raise section.fault("metrics", f'"{metric.name}" is there twice', item=index)
         metrics.append(metric)
@@ -333,10 +347,14 @@ def _methods(root: Section) -> tuple[Method, ...]:
             table = Section(value, root.file, f"methods[{index}]")
             alphas = _numbers(table, "alphas", 3)
             method = Method(table.text("name") or "", VISATB, alphas)
+            check_settings(WeightSettings(alphas=alphas), table)
             table.finish()
         if method.kind not in METHODS:
             raise root.fault("methods", f'"{method.kind}"; expected {either(METHODS)}', item=index)
-        if not method.name or method.name in RESERVED or ":" in method.name:
+        is_another = method.name in METHODS and method.name != method.kind
+        if not is_name(method.name):
+            raise root.fault("methods", f"{brief(method.name)}; {NAMES}", item=index)
+        if is_another or method.name in RESERVED or ":" in method.name:
             raise root.fault("methods", f'"{method.name}" is no name for one', item=index)
         if method.name in {known.name for known in methods}:
             raise root.fault("methods", f'"{method.name}" is there twice', item=index)
@@ -350,6 +368,7 @@ def _weights(section: Section) -> WeightSettings:
         temperature=_temperature(section),
         range=_numbers(section, "range", 2),
     )
+    check_settings(settings, section)
     section.finish()
     return settings
 
@@ -369,12 +388,12 @@ def _numbers(section: Section, key: str, count: int) -> tuple[float, ...] | None
         return None
     plain = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
     if len(plain) != len(values) or len(plain) != count:
-        raise section.fault(key, f"{values!r}; expected {count} numbers")
-    return tuple(float(value) for value in plain)
+        raise section.fault(key, f"{brief(values)}; expected {count} numbers")
+    return tuple(section.finite(key, value, item=item) for item, value in enumerate(plain))
 
 
 def _commands(section: Section) -> Commands:
-    gpus = tuple(str(gpu) for gpu in section.take("gpus", list, []) or [])
+    gpus = _gpus(section)
     commands = Commands(
         train=section.text("train"),
         evaluate=section.text("evaluate"),
@@ -391,6 +410,16 @@ def _commands(section: Section) -> Commands:
         raise section.fault("gpus_per_run", what)
     section.finish()
     return commands
+
+
+def _gpus(section: Section) -> tuple[str, ...]:
+    gpus = section.take("gpus", list, []) or []
+    for index, gpu in enumerate(gpus):
+        is_number = isinstance(gpu, int) and not isinstance(gpu, bool) and 0 <= gpu < 2**31
+        if not is_number and not (isinstance(gpu, str) and is_name(gpu)):
+            what = f"{brief(gpu)}; expected the number or the name of a GPU"
+            raise section.fault("gpus", what, item=index)
+    return tuple(str(gpu) for gpu in gpus)
 
 
 def _check_units(root: Section, project: Project) -> None:

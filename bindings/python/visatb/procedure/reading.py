@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from .._errors import DataError
 from . import dealing
@@ -33,6 +34,8 @@ class Portion(NamedTuple):
     samples: list[Sample]
 
 
+Key = TypeVar("Key")
+
 # {split: {task: its samples}}
 Portions = dict[str, dict[str, Portion]]
 
@@ -48,6 +51,7 @@ def read_portions(project: Project) -> tuple[Portions, list[Input]]:
     tables = _tables(project)
     for split, table in tables.items():
         _check(table, split, project)
+    _check_splits(tables, project)
     dealer = _Dealer(project, tables)
     portions: Portions = {}
     for split, table in tables.items():
@@ -55,28 +59,47 @@ def read_portions(project: Project) -> tuple[Portions, list[Input]]:
         for task in project.tasks:
             dealt = dealer.deal(of_task.get(task.name, []), task.name, split)
             for into, part in dealt.items():
-                if part:
-                    portions.setdefault(into, {})[task.name] = Portion(table, part)
-    for one in project.trained:
-        if one.name not in portions.get("train", {}):
-            raise DataError(f"{project.file}: tasks.{one.name}: the data has no sample to train")
+                _add(portions.setdefault(into, {}), task.name, Portion(table, part))
+    _check_train(portions, tables, project)
+    if project.data.together is not None:
+        _check_together(portions, project)
     return portions, [one for table in tables.values() for one in table.inputs]
+
+
+def _add(portions: dict[str, Portion], task: str, portion: Portion) -> None:
+    """Adds a portion that holds anything; a task has one in a split, from one table."""
+    if portion.samples:
+        if task in portions:
+            raise DataError(f"the samples of {task} in one split come from two places")
+        portions[task] = portion
 
 
 def _tables(project: Project) -> dict[str, Table]:
     if project.data.hugging_face:
         return dict(read_data_set(project.data, project.folder))
     tables: dict[str, Table] = {}
+    seen: set[str] = set()
     for split in SPLITS:
-        files: dict[str, str | None] = dict.fromkeys(dict(project.data.files).get(split, ()))
-        for one in project.tasks:
-            for name in dict(one.files).get(split, ()):
-                if name in files:
-                    raise DataError(f"{project.file}: {name} is there twice")
-                files[name] = one.name
+        files: dict[str, str | None] = {}
+        for task, name in _files_of(project, split):
+            real = os.path.realpath(project.folder / name)
+            if real in seen:
+                raise DataError(f"{project.file}: {name} is there twice")
+            seen.add(real)
+            files[name] = task
         if files:
-            tables[split] = read_records(files, project.folder, project.data)
+            first = sum(len(table.samples) for table in tables.values())
+            tables[split] = read_records(files, project.folder, project.data, first)
     return tables
+
+
+def _files_of(project: Project, split: str) -> Iterator[tuple[str | None, str]]:
+    """The files of a split, each with the task of all its samples, if they are of one."""
+    for name in dict(project.data.files).get(split, ()):
+        yield None, name
+    for task in project.tasks:
+        for name in dict(task.files).get(split, ()):
+            yield task.name, name
 
 
 def _check(table: Table, split: str, project: Project) -> None:
@@ -106,6 +129,66 @@ def _check(table: Table, split: str, project: Project) -> None:
         )
 
 
+def _check_splits(tables: Mapping[str, Table], project: Project) -> None:
+    """No sample is in two splits, and splits are said in one way."""
+    if project.data.split is not None and len(tables) > 1:
+        raise DataError(
+            f"{project.file}: data.split: the data has splits of its own, {' and '.join(tables)}; "
+            "expected one or the other"
+        )
+    first = _in_two_splits(
+        ((one.task, one.id), split) for split, table in tables.items() for one in table.samples
+    )
+    if first is not None:
+        (task, name), where, more = first
+        raise DataError(
+            f'{project.file}: id "{name}" of task "{task}" is in {where}{more}; expected other '
+            "samples in every split, with ids of their own (data.number_records = true numbers "
+            "them)"
+        )
+
+
+def _check_train(portions: Portions, tables: Mapping[str, Table], project: Project) -> None:
+    """Every task has something to train on."""
+    samples = tables["train"].samples if "train" in tables else []
+    for task in project.trained:
+        if task.name not in portions.get("train", {}):
+            there = sum(one.task == task.name for one in samples)
+            what = f"the splits take all of its {there} samples, and leave none to train"
+            what = what if there else "the data has no sample to train"
+            raise DataError(f"{project.file}: tasks.{task.name}: {what}")
+
+
+def _check_together(portions: Portions, project: Project) -> None:
+    """What belongs together is in one split."""
+    first = _in_two_splits(
+        (one.together or "", split)
+        for split, of in portions.items()
+        for portion in of.values()
+        for one in portion.samples
+    )
+    if first is not None:
+        value, where, more = first
+        raise DataError(
+            f'{project.file}: data.together: "{value}" of "{project.data.together}" is in {where}'
+            f"{more}; expected each in one split"
+        )
+
+
+def _in_two_splits(places: Iterable[tuple[Key, str]]) -> tuple[Key, str, str] | None:
+    """The first thing that is in two splits, both in words, and how many more are."""
+    split_of: dict[Key, str] = {}
+    twice: dict[Key, str] = {}
+    for key, split in places:
+        if split_of.setdefault(key, split) != split:
+            twice.setdefault(key, f"{split_of[key]} and in {split}")
+    if not twice:
+        return None
+    key, where = next(iter(twice.items()))
+    more = f", and {len(twice) - 1} more are in two splits" if len(twice) > 1 else ""
+    return key, where, more
+
+
 class _Dealer:
     """Says where the samples of a task go."""
 
@@ -116,7 +199,7 @@ class _Dealer:
         self._split_of: dict[str, str] | None = None
         if project.data.together is not None and "train" in tables:
             values = dict.fromkeys(one.together or "" for one in tables["train"].samples)
-            parts = {split: part for split, part in self._parts().items() if split not in tables}
+            parts = {split: part for split, part in self._parts().items() if self._lack(split)}
             dealt = dealing.deal(values, parts, project.sampling.seed, "together")
             self._split_of = {value: split for split, of in dealt.items() for value in of}
 
@@ -141,6 +224,24 @@ class _Dealer:
 
     def _has(self, split: str, task: str) -> bool:
         return task in self._there.get(split, ())
+
+    def _lack(self, split: str) -> bool:
+        """Whether a split is dealt for all tasks together, of which then none has one.
+
+        Errors: DataError (some have one: what belongs together would be in theirs, and dealt too).
+        """
+        having = [task.name for task in self._project.trained if self._has(split, task.name)]
+        lacking = [
+            task.name
+            for task in self._project.trained
+            if task.fixed_weight is None and task.name not in having
+        ]
+        if having and lacking and self._parts()[split]:
+            raise DataError(
+                f"{self._project.file}: data.together: {having[0]} has {split} samples of its own, "
+                f"and {lacking[0]} has none; expected all tasks to have some, or none"
+            )
+        return not having
 
 
 def _by(samples: Iterable[Sample], key: Callable[[Sample], str]) -> dict[str, list[Sample]]:

@@ -96,13 +96,16 @@ class Records:
         yield b"\n]\n" if places else b"[]\n"
 
 
-def read_records(files: Mapping[str, str | None], folder: Path, data: Data) -> Records:
+def read_records(
+    files: Mapping[str, str | None], folder: Path, data: Data, first: int = 0
+) -> Records:
     """Reads files of samples.
 
     Args:
         files: {name: the task of all its samples}; None where each sample names its own.
         folder: where the names start.
         data: which fields tell what.
+        first: the number of the first sample, where they are numbered.
 
     Errors: FileError, DataError (file, record, and what is wrong with it).
     """
@@ -112,8 +115,9 @@ def read_records(files: Mapping[str, str | None], folder: Path, data: Data) -> R
     for name, task in files.items():
         content = _content(folder / name, name)
         inputs.append(Input(shown(name), hashlib.sha256(content).hexdigest()))
-        for index, (where, record) in enumerate(_parsed(content, name)):
-            sample = _sample(record, task, data, f"{shown(name)}: {where}", index, len(records))
+        for where, record in _parsed(content, name):
+            number = first + len(records)
+            sample = _sample(record, task, data, f"{shown(name)}: {where}", number, len(records))
             if task is not None and data.task not in record:
                 record[data.task] = task
             records.append(record)
@@ -159,16 +163,17 @@ def _items(text: str, name: str) -> Iterator[tuple[str, Any]]:
 def _loaded(text: str, where: str) -> Any:
     try:
         return json.loads(text)
-    except (ValueError, RecursionError) as reason:
+    except (json.JSONDecodeError, RecursionError) as reason:
         raise DataError(f"{where}: not JSON: {reason}") from None
+    except ValueError:  # what `int` raises
+        raise DataError(f"{where}: a whole number in it has too many digits") from None
 
 
 def _sample(
-    record: dict[str, Any], task: str | None, data: Data, where: str, index: int, place: int
+    record: dict[str, Any], task: str | None, data: Data, where: str, number: int, place: int
 ) -> Sample:
-    name = str(index) if data.number_records else _field(record, data.id, where)
-    if not name.isprintable():
-        raise DataError(f'{where}: "{data.id}" has a control character in it')
+    name = str(number) if data.number_records else _field(record, data.id, where)
+    check_id(name, data.id, where)
     own = _field(record, data.task, where) if task is None or data.task in record else task
     if task is not None and own != task:
         raise DataError(f'{where}: {data.task} is "{own}"; expected "{task}", whose file this is')
@@ -179,6 +184,15 @@ def _sample(
         None if data.together is None else _field(record, data.together, where),
         place,
     )
+
+
+def check_id(name: str, field: str, where: str) -> None:
+    """Refuses an id that cannot stand in a line of a list.
+
+    Errors: DataError.
+    """
+    if not name.isprintable():
+        raise DataError(f'{where}: "{field}" has a control character in it')
 
 
 def _field(record: dict[str, Any], key: str, where: str) -> str:

@@ -12,6 +12,14 @@ from .._errors import DataError
 
 T = TypeVar("T")
 
+NAMES = (
+    "a name is not empty, has no spaces around it and no control characters in it, and does not "
+    "begin with a dash"
+)
+
+# Above it a double, which score files are read into, leaves whole numbers out.
+_LARGEST = 2**53
+
 _KINDS = {
     str: "a string",
     bool: "true or false",
@@ -28,7 +36,7 @@ class Section:
         self.file = file
         self.path = path
         if not isinstance(content, dict):
-            raise self.fault("", f"{content!r}; expected a table")
+            raise self.fault("", f"{brief(content)}; expected a table")
         self._left: dict[str, Any] = dict(content)
 
     def fault(self, key: str, what: str, *, item: int | None = None) -> DataError:
@@ -65,14 +73,23 @@ class Section:
         value = self._left.pop(key)
         # To Python a boolean is a whole number.
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise self.fault(key, f"{value!r}; expected {_KINDS[kind]}")
+            raise self.fault(key, f"{brief(value)}; expected {_KINDS[kind]}")
         return value
 
     def text(self, key: str, default: str | None = None) -> str | None:
-        """A string that is not empty."""
+        """A string that is not empty, and that files and commands can have."""
         value = self.take(key, str, default)
         if value is not None and not value.strip():
             raise self.fault(key, "empty")
+        if value is not None and "\0" in value:
+            raise self.fault(key, "has a NUL in it")
+        return value
+
+    def name(self, key: str) -> str | None:
+        """The name of something."""
+        value = self.text(key)
+        if value is not None and not is_name(value):
+            raise self.fault(key, f"{json.dumps(value, ensure_ascii=False)}; {NAMES}")
         return value
 
     def choice(self, key: str, choices: Sequence[str], default: str) -> str:
@@ -83,10 +100,12 @@ class Section:
         return value
 
     def count(self, key: str, default: int | None = None, *, least: int = 1) -> int | None:
-        """A whole number of at least so much."""
+        """A whole number of at least so much, and at most 2^53."""
         value = self.take(key, int, default)
         if value is not None and value < least:
-            raise self.fault(key, f"{value}; expected a whole number of {least} or more")
+            raise self.fault(key, f"{brief(value)}; expected a whole number of {least} or more")
+        if value is not None and value > _LARGEST:
+            raise self.fault(key, f"{brief(value)}; expected a whole number of at most 2^53")
         return value
 
     def number(self, key: str, default: float | None = None) -> float | None:
@@ -95,10 +114,18 @@ class Section:
             return default
         value = self._left.pop(key)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise self.fault(key, f"{value!r}; expected a number")
-        if not math.isfinite(value):
-            raise self.fault(key, f"{value}; expected a finite number")
-        return float(value)
+            raise self.fault(key, f"{brief(value)}; expected a number")
+        return self.finite(key, value)
+
+    def finite(self, key: str, value: float, *, item: int | None = None) -> float:
+        """A number of the file as a double."""
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if not math.isfinite(number):
+            raise self.fault(key, f"{brief(value)}; expected a finite number", item=item)
+        return number
 
     def rate(self, key: str, default: Fraction) -> Fraction:
         """A share above 0 and up to 1, as 0.25 or "1/4"."""
@@ -112,7 +139,7 @@ class Section:
     def part(self, key: str) -> Fraction | int:
         """A share below 1 or a whole number of samples; 0 where the key is not there."""
         value = self._left.pop(key, 0)
-        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LARGEST:
             return value
         rate = as_fraction(value)
         if rate is None or not 0 <= rate < 1:
@@ -126,7 +153,9 @@ class Section:
         values = self.take(key, list, []) or []
         for index, value in enumerate(values):
             if not isinstance(value, str) or not value.strip():
-                raise self.fault(key, f"{value!r}; expected a string", item=index)
+                raise self.fault(key, f"{brief(value)}; expected a string", item=index)
+            if "\0" in value:
+                raise self.fault(key, "has a NUL in it", item=index)
         return tuple(values)
 
     def section(self, key: str) -> Section:
@@ -143,13 +172,28 @@ def as_fraction(value: Any) -> Fraction | None:
     """What a share says: 0.03125, "1/32"; None for what is none."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
+    if isinstance(value, str) and "e" in value.lower():
+        return None  # a power that no memory holds
     try:
-        # 0.29 means 29/100, not the double beside it.
-        return Fraction(value).limit_denominator(10**9)
+        exact = Fraction(str(value))
     except (ValueError, ZeroDivisionError):
         return None
+    # 0.3333333333333333 means a third; what is too small for that stays what it is.
+    return exact.limit_denominator(10**9) or exact
+
+
+def is_name(text: str) -> bool:
+    """Whether a text may name something that commands, files and messages name."""
+    return bool(text) and text == text.strip() and text.isprintable() and not text.startswith("-")
+
+
+def brief(value: Any) -> str:
+    """A value as messages show it."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no number of more than some thousand digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def either(choices: Iterable[str]) -> str:

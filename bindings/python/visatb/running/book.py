@@ -11,7 +11,7 @@ from ..procedure.project import Project
 from ..procedure.runs import MEASURE
 from .called import called
 from .markers import Marker, Scores, read_marker
-from .stages import Stage, all_stages, taken
+from .stages import Stage, all_stages, taken, template_of
 
 
 class Book:
@@ -107,6 +107,19 @@ class Book:
             f"{run.name}: was trained with other weights than {called(path)} now holds; expected "
             f"{folder} to be removed, and it is trained again"
         )
+
+    def of_other_commands(self) -> list[str]:
+        """The stages that were done by another command than the project has now.
+
+        Errors: FileError, DataError.
+        """
+        stages = (stage for run in self.plan.runs for stage in self.stages[run.name])
+        return [
+            stage.label
+            for stage in stages
+            if (marker := self.done(stage)) is not None
+            and marker.template not in ("", template_of(self.project, stage))
+        ]
 
     def check(self) -> None:
         """Reads every marker.

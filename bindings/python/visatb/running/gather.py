@@ -14,8 +14,9 @@ from .._errors import ArgumentError, DataError
 from ..per_sample import SampleValues, per_sample_bytes
 from ..procedure.places import PER_SAMPLE, SCORES, weights_of_method
 from ..procedure.plan import Plan
-from ..procedure.project import VISATB, Method, Project, WeightSettings
+from ..procedure.project import VISATB, Method, Project
 from ..procedure.runs import MEASURE
+from ..procedure.weighing import ALPHAS
 from ..scores import compute_weights
 from .book import Book
 from .called import near
@@ -25,8 +26,6 @@ from .whole import json_bytes, put, writing
 
 # Warnings that `visatb plan` has given already, before anything was trained.
 _SAID_BY_PLAN = {"few_mini_samples", "few_large_samples", "few_steps"}
-
-_ALPHAS = ("out", "in", "difficulty")
 
 # What scores.json says of a task, of what a plan says.
 _OF_A_TASK = ("name", "metrics", "group", "fixed_weight", "samples")
@@ -87,21 +86,10 @@ def scores_document(
             if "zero_shot" not in task
         ],
         "runs": runs,
-        **_settings(project.weights),
+        **project.weights.members(),
         "sampling": _sampling(plan),
         **({"per_sample": PER_SAMPLE} if with_samples else {}),
     }
-
-
-def _settings(weights: WeightSettings) -> dict[str, Any]:
-    settings: dict[str, Any] = {}
-    if weights.alphas is not None:
-        settings["alphas"] = dict(zip(_ALPHAS, weights.alphas, strict=True))
-    if weights.temperature is not None:
-        settings["temperature"] = weights.temperature
-    if weights.range is not None:
-        settings["range"] = list(weights.range)
-    return settings
 
 
 def _sampling(plan: Plan) -> dict[str, Any]:
@@ -169,7 +157,7 @@ def _warnings_if_current(
             return None
         same = data["scores_sha256"] == hashlib.sha256(scores.read_bytes()).hexdigest()
         if alphas is not None:
-            made_with = (data["alphas"][key] * sum(alphas) for key in _ALPHAS)
+            made_with = (data["alphas"][key] * sum(alphas) for key in ALPHAS)
             same = same and all(map(math.isclose, made_with, alphas))
         return list(data["warnings"]) if same else None
     except (OSError, ValueError, KeyError, TypeError):

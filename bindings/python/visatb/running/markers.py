@@ -27,6 +27,7 @@ class Marker:
         run, stage: which.
         attempt: the one that did it.
         command: its line; "" for a result that was taken in.
+        template: what the line was made from; "" for a result that was taken in.
         weights: the SHA-256 of the weights that it trained with, or "".
         training: the attempt that trained what was evaluated, or "".
         gpus, host: where.
@@ -43,6 +44,7 @@ class Marker:
     host: str
     began: float
     ended: float
+    template: str = ""
     gpus: str = ""
     weights: str = ""
     training: str = ""

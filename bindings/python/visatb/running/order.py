@@ -58,6 +58,7 @@ class Order:
         run, stage: what is done.
         attempt: its name, of which there is one.
         line: the shell's line.
+        template: what it was made from.
         folder: where it is run.
         environment: what it gets besides this process's.
         gpus: on which; "" where none is named.
@@ -86,6 +87,7 @@ class Order:
     needed: tuple[Needed, ...]
     fresh: bool
     check: Check
+    template: str = ""
     weights: str = ""
     training: str = ""
     steps: int = 0

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from .._errors import DataError
-from ..procedure.commands import fill, placeholders, quoted
+from ..procedure.commands import quoted
 from ..procedure.materials import equal_weights
 from ..procedure.places import (
     Evaluation,
@@ -25,11 +25,12 @@ from ..procedure.places import (
 from ..procedure.plan import Material, Plan, Run
 from ..procedure.project import Metric, Project
 from ..procedure.section import either
+from ..procedure.templates import fill, placeholders
 from .answers import Known, known_metrics, require_java
 from .book import Book, sha256_of
 from .order import Check, Needed, Order, file_of
 from .slots import Slot, visible_gpus
-from .stages import Stage, metrics_of
+from .stages import Stage, metrics_of, template_of
 
 _OF_PLAN = "what the plan made; `visatb plan` makes it again"
 
@@ -63,12 +64,13 @@ def order_of(book: Book, stage: Stage, slot: Slot, port: int | None) -> Order:
         needed=(),
         fresh=True,
         check=check_of(project, plan, run, stage.evaluation),
+        template=template_of(project, stage),
     )
     if stage.evaluation is None:
         needed = [*_needed(project, plan, [run.data]), _weights(book, run)]
         return dataclasses.replace(
             order,
-            line=fill(project.commands.train or "", training_values(project, plan, run) | given),
+            line=fill(order.template, training_values(project, plan, run) | given),
             fresh=not project.commands.keep_partial,
             needed=tuple(needed),
             weights=needed[-1].sha256,
@@ -77,17 +79,10 @@ def order_of(book: Book, stage: Stage, slot: Slot, port: int | None) -> Order:
     values = evaluation_values(project, plan, run, stage.evaluation) | given
     return dataclasses.replace(
         order,
-        line=fill(stage.evaluation.template, values),
+        line=fill(order.template, values),
         needed=tuple(_questions(project, plan, run, stage.evaluation)),
         training=book.training(run) or "",
     )
-
-
-def template_of(project: Project, stage: Stage) -> str:
-    """The template of a stage's command."""
-    if stage.evaluation is None:
-        return project.commands.train or ""
-    return stage.evaluation.template
 
 
 def check_of(project: Project, plan: Plan, run: Run, evaluation: Evaluation | None) -> Check:

@@ -59,6 +59,6 @@ def _has_sizes(project: Project) -> bool:
 
 
 def _is_whole(project: Project, plan: Plan) -> bool:
-    """Whether all of a plan's files are there; a planning that was cut off leaves some out."""
+    """Whether all of a plan's files are there, and none was removed."""
     files = [material.file for material in plan.materials] + [one.file for one in plan.subsets]
     return all((project.output / file).exists() for file in (*files, EQUAL_WEIGHTS))

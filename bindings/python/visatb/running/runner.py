@@ -13,19 +13,19 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .._errors import DataError, FileError
-from ..procedure.commands import placeholders
 from ..procedure.places import needs_weights
 from ..procedure.plan import Run
+from ..procedure.templates import placeholders
 from . import locks
 from .book import Book
 from .compare import gather_results
 from .gather import Gathered, gather_weights
 from .markers import read_failure
 from .order import FAILED, STOPPED, TROUBLE, Order, Outcome
-from .orders import order_of, template_of
+from .orders import order_of
 from .progress import AtWork, Progress, progress_of, steps_in
 from .slots import Slot, Slots
-from .stages import Stage
+from .stages import Stage, template_of
 from .wake import Bell
 
 # How often the stages of others, and the logs, are looked at.

@@ -78,6 +78,13 @@ def stages_of(project: Project, run: Run) -> list[Stage]:
     ]
 
 
+def template_of(project: Project, stage: Stage) -> str:
+    """The template of a stage's command."""
+    if stage.evaluation is None:
+        return project.commands.train or ""
+    return stage.evaluation.template
+
+
 def taken(project: Project, run: Run) -> Stage:
     """What stands for all stages of a run whose result was made elsewhere."""
     return Stage(run, "taken", project.output)

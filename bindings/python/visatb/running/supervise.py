@@ -166,6 +166,7 @@ def _work(order: Order, bell: Bell) -> None:
         host=os.uname().nodename,
         began=began,
         ended=time.time(),
+        template=order.template,
         gpus=order.gpus,
         weights=order.weights,
         training=order.training,

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from .._errors import DataError
-from .._sources import shown
 from ..procedure.plan import Plan, Run
 from ..procedure.project import Project, Task
 from ..procedure.runs import COMPARE, Recipe, recipes
@@ -32,6 +31,7 @@ def check_unchanged(project: Project, plan: Plan) -> None:
 
 def _compared(project: Project, plan: Plan) -> Iterator[tuple[str, Any, Any]]:
     yield "form", plan.form, project.form
+    yield "run.base_model", plan.base_model, project.commands.base_model
     sampling = project.sampling
     yield "seed", plan.seed, sampling.seed
     yield "sampling.large", plan.sampling["large"], float(sampling.large)
@@ -44,8 +44,9 @@ def _compared(project: Project, plan: Plan) -> Iterator[tuple[str, Any, Any]]:
         said = _said(task)
         for key in _OF_A_TASK:
             yield f"tasks.{task.name}.{key}", tasks[task.name].get(key), said.get(key)
-    if not project.data.hugging_face:
-        yield "data", sorted(one["name"] for one in plan.inputs), _inputs(project)
+    of_data = project.of_data
+    for place in plan.data | of_data:
+        yield place, plan.data.get(place), of_data.get(place)
     found = [(run.name, run.purpose, run.split, run.scores) for run in plan.runs]
     wanted = [(one.name, one.purpose, one.split, one.scores) for one in recipes(project)]
     yield "methods", _methods(plan.runs), _methods(recipes(project))
@@ -61,12 +62,6 @@ def _said(task: Task) -> Mapping[str, Any]:
     metrics = [{"name": m.name, "higher_is_better": m.higher_is_better} for m in task.metrics]
     said = {"metrics": metrics, "group": task.group, "fixed_weight": task.fixed_weight}
     return said | ({"zero_shot": True} if task.zero_shot else {})
-
-
-def _inputs(project: Project) -> list[str]:
-    files = [name for _, names in project.data.files for name in names]
-    files += [name for task in project.tasks for _, names in task.files for name in names]
-    return sorted(shown(name) for name in files)
 
 
 def _brief(value: Any) -> str:
