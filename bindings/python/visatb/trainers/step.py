@@ -147,7 +147,7 @@ class StepCounter:
             return []
         ranks = self._ranks()
         total = torch.stack(list(counts)).sum(0)
-        if (self._scope == "step" or self.step_weights is not None) and ranks > 1:
+        if ranks > 1:
             total = _sum_over_ranks(total, self._group)
         weights = None if self.step_weights is None else self.step_weights.of_step(total)
         return [self._step(total, counts, index, ranks, weights) for index in range(len(counts))]
