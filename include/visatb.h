@@ -856,8 +856,8 @@ VISATB_API visatb_status visatb_method_save(const visatb_method *method, void *s
  *   method  made from the same options, as far as its kind reads them
  *   state   [size] bytes of visatb_method_save
  * Must not be called while another thread uses the method. Errors: ARGUMENT; DATA for a state that is cut or
- * damaged, of another version of the format, or of a method that was made from other options. Nothing changes
- * then. */
+ * damaged, of another version of the format, of a method that was made from other options, or with losses and
+ * counts that no steps lead to. Nothing changes then. */
 VISATB_API visatb_status visatb_method_restore(visatb_method *method, const void *state, size_t size);
 
 #ifdef __cplusplus

@@ -210,6 +210,8 @@ visatb_status visatb_method_update(visatb_method *method, const double *task_nll
             (method->options.kind == VISATB_METHOD_DWA ? dwa_take : igb_take)(method, task, loss);
         }
     }
-    method->steps++;
+    /* Only a made-up state comes to the end; numbers that began anew would not fit what was told. */
+    if (method->steps < UINT64_MAX)
+        method->steps++;
     return VISATB_OK;
 }

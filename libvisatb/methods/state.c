@@ -12,6 +12,7 @@
 #include "common/error.h"
 #include "methods/method.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
@@ -149,8 +150,8 @@ static visatb_status check_made_alike(const char *function, const visatb_method 
             continue;
         if (k == TEMPERATURE)
             return error_set(VISATB_ERROR_DATA,
-                             "%s: the state is of a method with temperature = %g; expected %g", function,
-                             number_of(found), number_of(wanted));
+                             "%s: the state is of a method with temperature = %.17g; expected %.17g",
+                             function, number_of(found), number_of(wanted));
         if (k == KIND) {
             found >>= 32;
             wanted >>= 32;
@@ -164,25 +165,56 @@ static visatb_status check_made_alike(const char *function, const visatb_method 
     return VISATB_OK;
 }
 
-/* Whether its losses and counts can be. */
-static visatb_status check_content(const char *function, const visatb_method *method,
-                                   const unsigned char *state) {
-    const unsigned char *at = state + WORD * HEADER_WORDS;
-    for (size_t k = 0; k < method->losses_count; k++, at += WORD) {
-        const double loss = number_of(get(at));
+static visatb_status check_losses(const char *function, const visatb_method *method,
+                                  const unsigned char *losses) {
+    for (size_t k = 0; k < method->losses_count; k++) {
+        const double loss = number_of(get(losses + WORD * k));
         if (loss != METHOD_ABSENT && (!isfinite(loss) || loss < 0.0))
             return error_set(VISATB_ERROR_DATA,
                              "%s: loss %zu of the state is %g; expected a finite number of 0 or more, or -1",
                              function, k, loss);
     }
-    const uint64_t most = (uint64_t)(method->options.base_end - method->options.base_first);
-    for (size_t k = 0; k < method->counts_count; k++, at += WORD) {
-        const uint64_t count = get(at);
+    return VISATB_OK;
+}
+
+/* How many of the first `steps` steps are in the base. */
+static uint64_t base_steps(const visatb_method_options *options, uint64_t steps) {
+    const uint64_t first = (uint64_t)options->base_first, end = (uint64_t)options->base_end;
+    return steps <= first ? 0 : (steps < end ? steps : end) - first;
+}
+
+/* Whether the counts fit the steps and the losses; the losses are [last, base], as IGBv1's. */
+static visatb_status check_counts(const char *function, const visatb_method *method, uint64_t steps,
+                                  const unsigned char *losses) {
+    const size_t tasks = method->counts_count;
+    const uint64_t most = base_steps(&method->options, steps);
+    for (size_t task = 0; task < tasks; task++) {
+        const double last = number_of(get(losses + WORD * task));
+        const double base = number_of(get(losses + WORD * (tasks + task)));
+        const uint64_t count = get(losses + WORD * (2 * tasks + task));
         if (count > most)
-            return error_set(VISATB_ERROR_DATA, "%s: count %zu of the state is %llu; expected at most %llu",
-                             function, k, (unsigned long long)count, (unsigned long long)most);
+            return error_set(VISATB_ERROR_DATA,
+                             "%s: count %zu of the state is %" PRIu64 "; expected at most %" PRIu64
+                             " after %" PRIu64 " steps",
+                             function, task, count, most, steps);
+        if ((count == 0) != (base == METHOD_ABSENT))
+            return error_set(VISATB_ERROR_DATA,
+                             "%s: base %zu of the state is %g with count %" PRIu64 "; expected %s", function,
+                             task, base, count, count == 0 ? "-1" : "a loss");
+        if (count > 0 && last == METHOD_ABSENT)
+            return error_set(VISATB_ERROR_DATA,
+                             "%s: last loss %zu of the state is -1 with count %" PRIu64 "; expected a loss",
+                             function, task, count);
     }
     return VISATB_OK;
+}
+
+/* Whether a method that was told of so many steps can have such losses and counts. */
+static visatb_status check_content(const char *function, const visatb_method *method,
+                                   const unsigned char *state) {
+    const unsigned char *const losses = state + WORD * HEADER_WORDS;
+    const visatb_status status = check_losses(function, method, losses);
+    return status == VISATB_OK ? check_counts(function, method, get(losses - WORD), losses) : status;
 }
 
 visatb_status visatb_method_restore(visatb_method *method, const void *state, size_t size) {

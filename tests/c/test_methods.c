@@ -1,47 +1,11 @@
-/* Methods whose weights change from step to step: cases worked by hand, states, and refusals. */
+/* Methods whose weights change from step to step: cases worked by hand, and refusals. */
 #include "expect.h"
+#include "method_calls.h"
 
-#include <float.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { MOST_TASKS = 8, MOST_BYTES = 1024 };
-
-/* With windows that are soon full. */
-static visatb_method *make(visatb_method_kind kind, size_t tasks) {
-    visatb_method_options options = VISATB_METHOD_OPTIONS_INIT;
-    options.kind = kind;
-    options.tasks = tasks;
-    options.seed = 7;
-    options.window = 2;
-    options.base_first = 1;
-    options.base_end = 3;
-    visatb_method *method = NULL;
-    expect_ok(visatb_method_create(&options, &method));
-    return method;
-}
-
-/* Losses and tokens that differ by step and task; some tasks are not there. */
-static void tell(visatb_method *method, size_t tasks, unsigned step) {
-    double nll[MOST_TASKS];
-    int64_t tokens[MOST_TASKS];
-    for (unsigned task = 0; task < tasks; task++) {
-        tokens[task] = (step * 5 + task * 3) % 4;
-        nll[task] = tokens[task] > 0 ? 1.0 + ((step * 7 + task * 11) % 13) : 0.0;
-    }
-    expect_ok(visatb_method_update(method, nll, tokens));
-}
-
-static size_t state_of(const visatb_method *method, unsigned char state[MOST_BYTES]) {
-    size_t size = 0;
-    expect_ok(visatb_method_state_size(method, &size));
-    assert_true(size <= MOST_BYTES);
-    memset(state, 0xa5, MOST_BYTES);
-    expect_ok(visatb_method_save(method, state, size));
-    return size;
-}
 
 static void expect_weights(const visatb_method *method, const int64_t *tokens, size_t tasks,
                            const double *expected) {
@@ -145,153 +109,6 @@ static void random_weights_are_a_function_of_seed_and_step(void **state) {
     }
     visatb_method_destroy(method);
     visatb_method_destroy(other);
-}
-
-static void expect_same_future(visatb_method *method, visatb_method *other, unsigned step) {
-    static const int64_t tokens[4] = {1, 2, 0, 4};
-    for (unsigned last = step + 6; step < last; step++) {
-        double weights[4], same[4];
-        expect_ok(visatb_method_weights(method, tokens, weights));
-        expect_ok(visatb_method_weights(other, tokens, same));
-        assert_memory_equal(weights, same, sizeof weights);
-        tell(method, 4, step);
-        tell(other, 4, step);
-    }
-}
-
-static void restore_after(visatb_method_kind kind, unsigned told) {
-    visatb_method *const method = make(kind, 4), *const other = make(kind, 4);
-    for (unsigned step = 0; step < told; step++)
-        tell(method, 4, step);
-    tell(other, 4, 99); /* which it forgets */
-    unsigned char saved[MOST_BYTES], again[MOST_BYTES];
-    const size_t size = state_of(method, saved);
-    expect_ok(visatb_method_restore(other, saved, size));
-    expect_same_future(method, other, told);
-    assert_int_equal(state_of(method, saved), state_of(other, again));
-    assert_memory_equal(saved, again, size);
-    visatb_method_destroy(method);
-    visatb_method_destroy(other);
-}
-
-static void a_restored_method_goes_on_with_the_same_bits(void **state) {
-    (void)state;
-    for (int kind = VISATB_METHOD_EW; kind <= VISATB_METHOD_IGBV1; kind++) {
-        for (unsigned told = 0; told < 9; told++)
-            restore_after((visatb_method_kind)kind, told);
-    }
-}
-
-static void a_state_is_the_same_bytes_on_every_machine(void **state) {
-    (void)state;
-    visatb_method *const method = make(VISATB_METHOD_IGBV1, 1);
-    const double nll[2] = {3, 5};
-    const int64_t tokens[1] = {2};
-    expect_ok(visatb_method_update(method, &nll[0], tokens));
-    expect_ok(visatb_method_update(method, &nll[1], tokens));
-    static const unsigned char expected[] = {
-        'V', 'I', 'S', 'A', 'T', 'B', 'M',  'S',  /* */
-        1,   0,   0,   0,   5,   0,   0,    0,    /* version, kind */
-        1,   0,   0,   0,   0,   0,   0,    0,    /* tasks */
-        0,   0,   0,   0,   0,   0,   0,    0,    /* seed */
-        0,   0,   0,   0,   0,   0,   0,    0,    /* window */
-        0,   0,   0,   0,   0,   0,   0,    0,    /* temperature */
-        1,   0,   0,   0,   0,   0,   0,    0,    /* base_first */
-        3,   0,   0,   0,   0,   0,   0,    0,    /* base_end */
-        2,   0,   0,   0,   0,   0,   0,    0,    /* steps */
-        0,   0,   0,   0,   0,   0,   0x04, 0x40, /* last: 2.5 */
-        0,   0,   0,   0,   0,   0,   0x04, 0x40, /* base: 2.5 */
-        1,   0,   0,   0,   0,   0,   0,    0,    /* steps of the base */
-    };
-    unsigned char saved[MOST_BYTES];
-    assert_int_equal(state_of(method, saved), sizeof expected + 8);
-    assert_memory_equal(saved, expected, sizeof expected);
-    visatb_method_destroy(method);
-}
-
-/* ---- refusals ---- */
-
-static void put_checksum(unsigned char *bytes, size_t size) {
-    uint64_t sum = 0xcbf29ce484222325U;
-    for (size_t k = 0; k < size - 8; k++)
-        sum = (sum ^ bytes[k]) * 0x100000001b3U;
-    for (int k = 0; k < 8; k++)
-        bytes[size - 8 + (size_t)k] = (unsigned char)(sum >> (8 * k));
-}
-
-static void a_state_that_is_cut_or_changed_anywhere_is_refused(void **state) {
-    (void)state;
-    for (int kind = VISATB_METHOD_RLW; kind <= VISATB_METHOD_IGBV1; kind++) {
-        visatb_method *const method = make((visatb_method_kind)kind, 3);
-        tell(method, 3, 0);
-        unsigned char whole[MOST_BYTES], changed[MOST_BYTES], after[MOST_BYTES];
-        const size_t size = state_of(method, whole);
-        for (size_t length = 0; length < size; length++) {
-            /* Exactly as long, so that a read past its end is seen. */
-            unsigned char *const cut = malloc(length + (length == 0));
-            memcpy(cut, whole, length);
-            assert_int_equal(visatb_method_restore(method, cut, length), VISATB_ERROR_DATA);
-            free(cut);
-        }
-        for (size_t byte = 0; byte < size; byte++) {
-            memcpy(changed, whole, size);
-            changed[byte] ^= 0x10U;
-            assert_int_equal(visatb_method_restore(method, changed, size), VISATB_ERROR_DATA);
-        }
-        assert_int_equal(state_of(method, after), size);
-        assert_memory_equal(after, whole, size);
-        visatb_method_destroy(method);
-    }
-}
-
-typedef struct damage {
-    size_t at;
-    unsigned char byte;
-    bool is_summed; /* the checksum is that of the damaged state */
-    const char *message;
-} damage;
-
-static void damaged_states_say_what_is_wrong(void **state) {
-    (void)state;
-    static const damage cases[] = {
-        {0, 'v', true,
-         "visatb_method_restore: the state does not begin with VISATBMS; expected one of visatb_method_save"},
-        {8, 2, true, "visatb_method_restore: the state is of version 2 of its format; expected 1"},
-        {70, 1, false,
-         "visatb_method_restore: the state's checksum is wrong; expected that of what stands before: it is "
-         "cut or damaged"},
-        {12, 4, true, "visatb_method_restore: the state is of a method with kind = 4; expected 5"},
-        {16, 3, true, "visatb_method_restore: the state is of a method with tasks = 3; expected 2"},
-        {24, 1, true, "visatb_method_restore: the state is of a method with seed = 1; expected 0"},
-        {47, 0x40, true, "visatb_method_restore: the state is of a method with temperature = 2; expected 0"},
-        {48, 0, true, "visatb_method_restore: the state is of a method with base_first = 0; expected 1"},
-        {56, 4, true, "visatb_method_restore: the state is of a method with base_end = 4; expected 3"},
-        {79, 0x80, true,
-         "visatb_method_restore: loss 0 of the state is -0.5; expected a finite number of 0 or more, or -1"},
-        {104, 3, true, "visatb_method_restore: count 0 of the state is 3; expected at most 2"},
-    };
-    visatb_method *const method = make(VISATB_METHOD_IGBV1, 2);
-    const double nll[2] = {0.5, 0.5};
-    const int64_t tokens[2] = {1, 1};
-    expect_ok(visatb_method_update(method, nll, tokens));
-    unsigned char whole[MOST_BYTES], damaged[MOST_BYTES], after[MOST_BYTES];
-    const size_t size = state_of(method, whole);
-    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
-        memcpy(damaged, whole, size);
-        damaged[cases[k].at] = cases[k].at == 79 ? damaged[79] | 0x80U : cases[k].byte;
-        if (cases[k].is_summed)
-            put_checksum(damaged, size);
-        expect_failure(visatb_method_restore(method, damaged, size), VISATB_ERROR_DATA, cases[k].message);
-    }
-    memcpy(damaged, whole, size);
-    put_checksum(damaged, size - 8);
-    expect_failure(visatb_method_restore(method, damaged, size - 8), VISATB_ERROR_DATA,
-                   "visatb_method_restore: the state has 120 bytes; expected 128");
-    expect_failure(visatb_method_restore(method, whole, 79), VISATB_ERROR_DATA,
-                   "visatb_method_restore: the state has 79 bytes; expected 80 or more: it is cut");
-    state_of(method, after);
-    assert_memory_equal(after, whole, size);
-    visatb_method_destroy(method);
 }
 
 static void expect_refused(const visatb_method_options *options, const char *message) {
@@ -426,10 +243,6 @@ int main(void) {
         cmocka_unit_test(igbv1_is_the_softmax_of_the_last_loss_over_the_base),
         cmocka_unit_test(random_weights_are_those_of_the_published_generator),
         cmocka_unit_test(random_weights_are_a_function_of_seed_and_step),
-        cmocka_unit_test(a_restored_method_goes_on_with_the_same_bits),
-        cmocka_unit_test(a_state_is_the_same_bytes_on_every_machine),
-        cmocka_unit_test(a_state_that_is_cut_or_changed_anywhere_is_refused),
-        cmocka_unit_test(damaged_states_say_what_is_wrong),
         cmocka_unit_test(bad_options_are_refused),
         cmocka_unit_test(bad_losses_are_refused_and_change_nothing),
         cmocka_unit_test(missing_arguments_are_refused),

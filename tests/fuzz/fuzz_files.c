@@ -2,6 +2,7 @@
  * a message, and what it accepts must come out whole: weights that are finite and not negative. */
 #include "fuzz_files.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,6 +50,26 @@ static void weigh(const char *text, size_t size) {
     visatb_scores_destroy(scores);
 }
 
+/* Weights that are finite, also after losses at the ends of what is finite, and a state that is one. */
+static void require_it_goes_on(visatb_method *method) {
+    static const double nll[][2] = {{1.0, 0.0}, {DBL_MAX, 0.0}, {0.0, DBL_MAX}, {DBL_TRUE_MIN, 1.7e308}};
+    static const int64_t tokens[][2] = {{1, 0}, {1, 1}, {INT64_MAX, 1}, {1, 1}};
+    enum { STEPS = sizeof nll / sizeof *nll, MOST_BYTES = 256 };
+    for (size_t told = 0;; told++) {
+        double weights[2] = {-1.0, -1.0};
+        require(visatb_method_weights(method, NULL, weights) == VISATB_OK);
+        require(isfinite(weights[0]) && weights[0] >= 0.0 && isfinite(weights[1]) && weights[1] >= 0.0);
+        if (told == STEPS)
+            break;
+        require(visatb_method_update(method, nll[told], tokens[told]) == VISATB_OK);
+    }
+    uint8_t saved[MOST_BYTES];
+    size_t size = 0;
+    require(visatb_method_state_size(method, &size) == VISATB_OK && size <= sizeof saved);
+    require(visatb_method_save(method, saved, size) == VISATB_OK);
+    require(visatb_method_restore(method, saved, size) == VISATB_OK);
+}
+
 /* As a state, also with the checksum that such bytes would have, which no fuzzer guesses. */
 static void restore(const uint8_t *data, size_t size, visatb_method_kind kind) {
     visatb_method_options options = VISATB_METHOD_OPTIONS_INIT;
@@ -68,12 +89,7 @@ static void restore(const uint8_t *data, size_t size, visatb_method_kind kind) {
         summed[size - 8 + k] = (uint8_t)(sum >> (8 * k));
     require_message(visatb_method_restore(method, summed, size));
     free(summed);
-    double weights[2] = {-1.0, -1.0};
-    require(visatb_method_weights(method, NULL, weights) == VISATB_OK);
-    require(isfinite(weights[0]) && weights[0] >= 0.0 && isfinite(weights[1]) && weights[1] >= 0.0);
-    const double nll[2] = {1.0, 0.0};
-    const int64_t tokens[2] = {1, 0};
-    require(visatb_method_update(method, nll, tokens) == VISATB_OK);
+    require_it_goes_on(method);
     visatb_method_destroy(method);
 }
 

@@ -174,6 +174,7 @@ class LittleTrainer:
             should_save=True,
         )
         self.logged: list[dict[str, float]] = []
+        self.state = SimpleNamespace(global_step=0)
 
     def get_train_dataloader(self) -> Any:
         return DataLoader(self.train_dataset, 2, collate_fn=self.data_collator)
@@ -192,13 +193,15 @@ class LittleTrainer:
         return self._inner_training_loop(skipped)
 
     def _inner_training_loop(self, skipped: int) -> Tensor:
+        self.state = SimpleNamespace(global_step=0)
         loader = self.get_train_dataloader()
         if skipped:
             loader = skip_first_batches(loader, skipped)
         total = torch.zeros(())
-        for batch in loader:
+        for number, batch in enumerate(loader, start=1):
             loss = self.model(**batch)["loss"] / self.args.gradient_accumulation_steps
             loss.backward()
             total += loss.detach()
+            self.state.global_step = number // self.args.gradient_accumulation_steps
         self.log({"loss": float(total)})
         return total

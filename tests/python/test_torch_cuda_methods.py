@@ -15,9 +15,10 @@ from devices import (  # noqa: E402
     returns_while_the_gpu_is_busy,
 )
 
-from visatb import METHODS, Method  # noqa: E402
+from visatb import METHODS, Error, Method  # noqa: E402
 from visatb.torch import Stats, VITWLoss  # noqa: E402
 from visatb.trainers import StepCounter  # noqa: E402
+from visatb.trainers.agreement import Agreement  # noqa: E402
 
 NLL, TOKENS = [3.0, 0.0, 2.5], [2, 0, 7]
 
@@ -69,11 +70,26 @@ def test_a_method_that_reads_no_losses_waits_for_nothing(name: str) -> None:
 
 
 @needs_real_gpu
+@pytest.mark.parametrize("counted_on", ["cpu", GPU])
 @pytest.mark.parametrize("name", ["DWA", "IGBv1"])
-def test_losses_set_out_for_the_host_without_waiting(name: str) -> None:
+def test_losses_set_out_for_the_host_without_waiting(name: str, counted_on: str) -> None:
     counter = make_counter(name)
-    end(counter, begin(counter, GPU), GPU)
-    step = begin(counter, GPU)
+    end(counter, begin(counter, counted_on), GPU)
+    step = begin(counter, counted_on)
     sums = torch.tensor(NLL, dtype=torch.float64, device=GPU)
     stats = Stats(sums[0], sums[0], sums, torch.tensor(TOKENS, device=GPU), sums[0])
     assert returns_while_the_gpu_is_busy(lambda: counter.add(stats, step))
+
+
+@needs_real_gpu
+@pytest.mark.parametrize("counted_on", ["cpu", GPU])
+def test_an_agreement_is_looked_at_later_without_waiting(counted_on: str) -> None:
+    agreement = Agreement("the collator")
+    counted = torch.tensor(TOKENS).to(counted_on)
+    found = torch.tensor(TOKENS, device=GPU)
+    agreement.check(counted, found)
+    assert returns_while_the_gpu_is_busy(lambda: agreement.check(counted, found))
+    agreement.check(counted + 1, found)
+    torch.cuda.synchronize()
+    with pytest.raises(Error, match="the collator counted"):
+        agreement.check(counted, found)

@@ -79,6 +79,9 @@ def test_a_call_may_bring_weights_of_its_own() -> None:
     with pytest.raises(ArgumentError) as caught:
         loss(*batch[:3], task_weights=torch.ones(4))
     assert str(caught.value) == "task_weights has shape (4,); expected (3,)"
+    with pytest.raises(ArgumentError) as caught:
+        loss(*batch[:3], task_weights=[1.0, 1.0, 1.0])
+    assert str(caught.value) == "task_weights of a call is a list; expected a float tensor [3]"
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,11 @@ METHOD_PLANS += [
     {**METHOD_PLANS[0], "name": "DWA 1", "accumulation": 1},
     {**METHOD_PLANS[0], "name": "DWA linear", "options": {"linear": True}},
 ]
+LOCAL_PLANS: list[dict[str, Any]] = [
+    {**plan, "name": f"local {plan['name']}", "scope": "local"}
+    for plan in METHOD_PLANS
+    if plan["name"] in ("DWA", "TLA")
+]
 # By one process and by two, which is what it takes to tell.
 METHOD_RANKS = (1, 2)
 
@@ -65,7 +70,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     def ask(ranks: int, name: str) -> dict[str, Any]:
         if ranks not in known:
             output = tmp_path_factory.mktemp("trained") / "results.json"
-            plans = PLANS + (METHOD_PLANS if ranks in METHOD_RANKS else [])
+            plans = PLANS + (METHOD_PLANS + LOCAL_PLANS if ranks in METHOD_RANKS else [])
             command = [sys.executable, PROGRAM, output, str(ranks), json.dumps(plans)]
             subprocess.run(command, check=True, capture_output=True, timeout=120, env=os.environ)
             known[ranks] = json.loads(output.read_text())
@@ -161,6 +166,7 @@ def test_the_weights_of_a_step_are_made_of_the_steps_before_it(
 ) -> None:
     for name, formula in (
         ("DWA", lambda told: dwa(told, 3, 2, 0.1)),
+        ("local DWA", lambda told: dwa(told, 3, 2, 0.1)),
         ("IGBv1", lambda told: igb(told, 3, 1, 4)),
     ):
         logs = trained(ranks, name)["logs"]
@@ -172,6 +178,14 @@ def test_the_weights_of_a_step_are_made_of_the_steps_before_it(
         expected = [formula(told[:step]) for step in range(len(told))]
         np.testing.assert_allclose(weights_of(logs), expected, rtol=1e-5)
         assert np.ptp(expected[-1]) > 0.01
+
+
+@pytest.mark.parametrize("ranks", METHOD_RANKS)
+def test_tokens_of_a_step_are_those_of_all_ranks_in_a_mean_of_micro_batches_too(
+    trained: Trained, ranks: int
+) -> None:
+    found, expected = trained(ranks, "local TLA"), trained(1, "TLA")
+    np.testing.assert_allclose(weights_of(found["logs"]), weights_of(expected["logs"]), rtol=1e-6)
 
 
 @pytest.mark.parametrize("ranks", METHOD_RANKS)

@@ -133,6 +133,35 @@ def test_a_methods_state_goes_with_the_optimizers(tmp_path: Path) -> None:
     assert weights[0] == weights[1] != weights[2] == [1.0, 1.0]
 
 
+def method_state(trainer: Any, folder: Path) -> str:
+    trainer._save_optimizer_and_scheduler(str(folder))
+    return (folder / "visatb_method.json").read_text()
+
+
+def test_a_step_that_the_optimizer_has_not_made_is_in_no_checkpoint(tmp_path: Path) -> None:
+    trainer = installed(trainer=LittleTrainer(accumulation=1), method="RLW")
+    states = [method_state(trainer, tmp_path)]
+    for batch in trainer.get_train_dataloader():
+        assert method_state(trainer, tmp_path) == states[-1]
+        trainer.model(**batch)
+        assert method_state(trainer, tmp_path) == states[-1]
+        trainer.state.global_step += 1
+        states.append(method_state(trainer, tmp_path))
+    assert len(set(states)) == 5
+
+
+def test_every_training_begins_with_the_method_as_it_was_installed(tmp_path: Path) -> None:
+    method = Method("RLW", 2)
+    method.update()
+    trainer = installed(trainer=LittleTrainer(accumulation=1), method=method)
+    first = method_state(trainer, tmp_path)
+    states = []
+    for _ in range(2):
+        trainer.train()
+        states.append(method_state(trainer, tmp_path))
+    assert states[0] == states[1] != first
+
+
 def test_the_dataset_has_what_it_had() -> None:
     trainer = installed()
     assert trainer.train_dataset.modality_lengths == "of the dataset"

@@ -1,12 +1,10 @@
-"""Weights that change from step to step, in trainers: what the method is told, and checkpoints."""
+"""Weights that change from step to step, in trainers: what the method is told of steps."""
 
 from __future__ import annotations
 
 import copy
 import functools
-import json
 import pickle
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +19,14 @@ from torch.nn import functional  # noqa: E402
 from visatb import (  # noqa: E402
     METHODS,
     ArgumentError,
-    DataError,
     Error,
-    FileError,
     Method,
     VITWLoss,
 )
 from visatb.torch.gpu import HostCopy  # noqa: E402
 from visatb.torch.stats import Stats  # noqa: E402
-from visatb.trainers import StepCounter, StepLoader, TaskTable, checkpoint  # noqa: E402
+from visatb.trainers import StepCounter, StepLoader, TaskTable  # noqa: E402
 from visatb.trainers.log import TaskLog  # noqa: E402
-from visatb.trainers.step_weights import StepWeights  # noqa: E402
 
 VOCAB = 7
 
@@ -160,30 +155,54 @@ def test_a_loss_that_overflowed_counts_as_a_task_that_was_not_there(bad: float) 
     assert states[0] == states[1]
 
 
-def test_a_step_that_was_abandoned_is_no_step() -> None:
-    counter = make_counter(Method("DWA", 3, window=1))
+@pytest.mark.parametrize("name", METHODS)
+def test_a_step_that_was_abandoned_is_no_step(name: str) -> None:
+    counter, whole = (make_counter(Method(name, 3, window=1, base_steps=(0, 1))) for _ in range(2))
     tell(counter, ([1.0, 2.0, 3.0], [1, 1, 1]))
-    before = counter.step_weights.state_dict()["state"]
+    before = counter.step_weights.state_dict()
+    # Once before its first loss, and once in the midst.
+    counter.steps([torch.tensor([1, 1, 1, 0])] * 2)
     first, _ = counter.steps([torch.tensor([1, 1, 1, 0])] * 2)
     counter.add(stats_of([9.0, 9.0, 9.0], [1, 1, 1]), first)
-    assert counter.step_weights.state_dict()["state"] == before
+    assert counter.step_weights.state_dict() == before
     tell(counter, ([1.0, 1.0, 1.0], [1, 1, 1]))
-    whole = make_counter(Method("DWA", 3, window=1))
     tell(whole, ([1.0, 2.0, 3.0], [1, 1, 1]))
     tell(whole, ([1.0, 1.0, 1.0], [1, 1, 1]))
-    states = [each.step_weights.state_dict()["state"] for each in (counter, whole)]
-    assert states[0] == states[1]
+    after = counter.step_weights.state_dict()
+    assert after == whole.step_weights.state_dict() != before
 
 
-def test_a_loop_that_tells_no_losses_raises() -> None:
-    loader = StepLoader(make_batches(4), make_counter("IGBv1"), accumulation_steps=2)
+@pytest.mark.parametrize("name", METHODS)
+def test_a_state_that_is_loaded_forgets_the_step_that_was_trained_last(name: str) -> None:
+    counter, whole = (make_counter(Method(name, 3, window=1, base_steps=(0, 1))) for _ in range(2))
+    state = counter.step_weights.state_dict()
+    tell(counter, ([9.0, 2.0, 3.0], [1, 1, 1]))
+    counter.step_weights.load_state_dict(state)
+    assert counter.step_weights.state_dict() == state
+    for each in (counter, whole):
+        tell(each, ([1.0, 1.0, 1.0], [1, 1, 1]))
+    assert counter.step_weights.state_dict() == whole.step_weights.state_dict() != state
+
+
+def test_what_is_left_of_a_step_when_a_state_is_loaded_is_forgotten_too() -> None:
+    counter = make_counter("DWA")
+    state = counter.step_weights.state_dict()
+    first, last = counter.steps([torch.tensor([1, 1, 1, 0])] * 2)
+    counter.add(stats_of([1.0, 1.0, 1.0], [1, 1, 1]), first)
+    counter.step_weights.load_state_dict(state)
+    counter.add(stats_of([1.0, 1.0, 1.0], [1, 1, 1]), last)
+    assert counter.step_weights.state_dict() == state
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_loop_that_tells_no_losses_raises(name: str) -> None:
+    loader = StepLoader(make_batches(4), make_counter(name), accumulation_steps=2)
     with pytest.raises(Error) as caught:
         list(loader)
     assert str(caught.value) == (
-        "the method IGBv1 was not told the losses of a step; expected StepCounter.add(stats, step) "
-        "after the loss of each micro-batch"
+        f"the method {name} was not told the losses of a step; expected "
+        "StepCounter.add(stats, step) after the loss of each micro-batch"
     )
-    assert len(list(StepLoader(make_batches(4), make_counter("RLW")))) == 4
 
 
 def test_a_loss_that_is_told_twice_raises() -> None:
@@ -233,6 +252,15 @@ def test_the_log_has_the_mean_weights_of_the_steps_since_the_last_time() -> None
     assert not any(name.startswith("weight/") for name in log.take())
 
 
+def test_a_method_is_not_told_of_what_requires_gradients() -> None:
+    with pytest.raises(ArgumentError) as caught:
+        Method("DWA", 2).update(torch.ones(2, requires_grad=True), [1, 1])
+    assert str(caught.value) == (
+        "task_nll is not an array: Can't call numpy() on Tensor that requires grad. Use "
+        "tensor.detach().numpy() instead."
+    )
+
+
 def test_what_is_on_the_host_is_there_at_once() -> None:
     tensor = torch.arange(3)
     copied = HostCopy(tensor)
@@ -255,186 +283,3 @@ def test_another_method_is_refused(method: Any, message: str) -> None:
     with pytest.raises(ArgumentError) as caught:
         make_counter(method)
     assert str(caught.value) == message
-
-
-# --- Hugging Face's Trainer -------------------------------------------------------------------
-
-
-@pytest.fixture
-def trainer_of(tmp_path: Path) -> Callable[..., Any]:
-    """Makes a Trainer that saves every 4 of 8 steps, and logs each."""
-    transformers = pytest.importorskip("transformers", reason="transformers is needed")
-    pytest.importorskip("accelerate", reason="accelerate is needed")
-    from trainer_ranks import TASKS, InOrder, Samples, collate, make_model
-
-    def make(method: Any, folder: str = "out", weights: Any = TASKS, **options: Any) -> Any:
-        arguments = transformers.TrainingArguments(
-            output_dir=str(tmp_path / folder),
-            per_device_train_batch_size=8,
-            gradient_accumulation_steps=2,
-            max_steps=options.pop("max_steps", 8),
-            lr_scheduler_type="constant",
-            logging_steps=1,
-            save_steps=4,
-            report_to=[],
-            disable_tqdm=True,
-            use_cpu=True,
-            dataloader_pin_memory=False,
-            **options,
-        )
-        return InOrder(
-            make_model(),
-            arguments,
-            train_dataset=Samples(),
-            eval_dataset=Samples().items[:8],
-            data_collator=collate,
-            optimizer="sgd",
-            task_weights=weights,
-            method=method,
-        )
-
-    return make
-
-
-def logged_weights(trainer: Any) -> list[list[float]]:
-    return [
-        [entry[f"weight/{task}"] for task in ("caption", "vqa", "ocr")]
-        for entry in trainer.state.log_history
-        if "loss" in entry
-    ]
-
-
-def parameters_of(trainer: Any) -> Any:
-    return torch.cat([parameter.detach().flatten() for parameter in trainer.model.parameters()])
-
-
-@pytest.mark.parametrize("name", ["DWA", "IGBv1", "RLW"])
-def test_a_resumed_training_has_the_same_weights_and_parameters(
-    trainer_of: Callable[..., Any], tmp_path: Path, name: str
-) -> None:
-    make = functools.partial(Method, name, 3, seed=3, window=3, base_steps=(1, 6))
-    whole = trainer_of(make())
-    whole.train()
-    resumed = trainer_of(make(), "again")
-    resumed.train(resume_from_checkpoint=str(tmp_path / "out/checkpoint-4"))
-    assert logged_weights(resumed) == logged_weights(whole)
-    assert torch.equal(parameters_of(resumed), parameters_of(whole))
-    assert len({tuple(weights) for weights in logged_weights(whole)[4:]}) > 1
-    saved = json.loads((tmp_path / "out/checkpoint-4/visatb_method.json").read_text())
-    assert (saved["name"], saved["tasks"]) == (name, ["caption", "vqa", "ocr"])
-
-
-def test_evaluations_tell_the_method_nothing(trainer_of: Callable[..., Any]) -> None:
-    make = functools.partial(Method, "DWA", 3, window=2)
-    plain, evaluating = (
-        trainer_of(make()),
-        trainer_of(make(), "e", eval_strategy="steps", eval_steps=1),
-    )
-    for trainer in (plain, evaluating):
-        trainer.train()
-    assert logged_weights(plain) == logged_weights(evaluating)
-    assert sum("eval_loss" in entry for entry in evaluating.state.log_history) == 8
-    assert not any("eval_weight/vqa" in entry for entry in evaluating.state.log_history)
-
-
-def test_a_name_draws_by_the_trainers_seed(trainer_of: Callable[..., Any]) -> None:
-    weights = []
-    for seed in (3, 4):
-        trainer = trainer_of("RLW", seed=seed, max_steps=1)
-        trainer.train()
-        weights.append(logged_weights(trainer))
-        first = Method("RLW", 3, seed=seed).weights().astype(np.float32)
-        assert weights[-1][0] == first.tolist()
-    assert weights[0] != weights[1]
-
-
-def test_a_training_does_not_resume_by_another_method(
-    trainer_of: Callable[..., Any], tmp_path: Path
-) -> None:
-    trainer_of(Method("DWA", 3)).train()
-    folder = tmp_path / "out/checkpoint-4"
-    with pytest.raises(DataError) as caught:
-        trainer_of("IGBv1").train(resume_from_checkpoint=str(folder))
-    assert str(caught.value) == (
-        f"{folder}/visatb_method.json: the state is of a method with name = 'DWA'; expected 'IGBv1'"
-    )
-
-
-# --- the file -----------------------------------------------------------------------------------
-
-NAMES = {"vqa": 1.0, "ocr": 1.0}
-
-
-def test_only_one_rank_writes_the_state(tmp_path: Path) -> None:
-    weights = StepWeights(Method("DWA", 2))
-    checkpoint.save(str(tmp_path), weights, TaskTable(NAMES), writes=False)
-    assert list(tmp_path.iterdir()) == []
-    checkpoint.save(str(tmp_path), weights, TaskTable(NAMES), writes=True)
-    assert [file.name for file in tmp_path.iterdir()] == ["visatb_method.json"]
-
-
-@pytest.mark.parametrize(
-    ("change", "method", "names", "message"),
-    [
-        (
-            ("DWA", "DWA"),
-            Method("DWA", 2, window=9),
-            NAMES,
-            "visatb_method_restore: the state is of a method with window = 25; expected 9",
-        ),
-        (
-            ("DWA", "DWA"),
-            Method("DWA", 2),
-            {"ocr": 1.0, "vqa": 1.0},
-            "tasks: ['vqa', 'ocr']; expected ['ocr', 'vqa']",
-        ),
-        (
-            ("", "{"),
-            Method("DWA", 2),
-            NAMES,
-            "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)",
-        ),
-        (
-            ('"visatb_method": 1', '"visatb_method": 2'),
-            Method("DWA", 2),
-            NAMES,
-            'expected {"visatb_method": 1, ...}',
-        ),
-        (
-            ('"state": "V', '"state": "*'),
-            Method("DWA", 2),
-            NAMES,
-            "state: expected Base64",
-        ),
-        (
-            ('"state": "V', '"state": "W'),
-            Method("DWA", 2),
-            NAMES,
-            "visatb_method_restore: the state does not begin with VISATBMS; expected one of "
-            "visatb_method_save",
-        ),
-    ],
-)
-def test_a_wrong_file_is_refused(
-    tmp_path: Path, change: tuple[str, str], method: Method, names: Any, message: str
-) -> None:
-    checkpoint.save(str(tmp_path), StepWeights(Method("DWA", 2)), TaskTable(NAMES), writes=True)
-    file = tmp_path / "visatb_method.json"
-    content = file.read_text()
-    assert change[0] in content
-    file.write_text(content.replace(change[0], change[1], 1))
-    before = method.state_dict()
-    with pytest.raises(DataError) as caught:
-        checkpoint.load(str(tmp_path), StepWeights(method), TaskTable(names))
-    assert str(caught.value) == f"{file}: {message}"
-    assert method.state_dict() == before
-
-
-def test_a_checkpoint_without_a_state_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileError) as caught:
-        checkpoint.load(str(tmp_path), StepWeights(Method("EW", 2)), TaskTable(NAMES))
-    assert str(caught.value) == (
-        f"{tmp_path}/visatb_method.json: cannot be read: No such file or directory; expected the "
-        "state of the method EW, which a checkpoint has that was saved while it trained, and not "
-        "by save_only_model"
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -123,6 +124,28 @@ def test_local_scope_is_the_mean_of_the_micro_batches_own_means() -> None:
     ]
     for batch, step in zip(batches, steps, strict=True):
         assert float(step.denominator) == pytest.approx(3 * denominator_of([batch]), rel=1e-14)
+
+
+@pytest.mark.parametrize("scope", ["step", "local"])
+def test_a_step_has_the_tokens_of_all_ranks(scope: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two here, the other of which has the same batches."""
+    ranks = SimpleNamespace(
+        is_available=lambda: True,
+        is_initialized=lambda: True,
+        get_world_size=lambda _: 2,
+        get_backend=lambda _: "gloo",
+        all_reduce=lambda tensor, **_: tensor.mul_(2),
+    )
+    monkeypatch.setattr("visatb.trainers.step.dist", ranks)
+    batches = make_batches(3)
+    for batch in StepLoader(copy.deepcopy(batches), make_loss(), accumulation_steps=3, scope=scope):
+        step = batch[STEP]
+        assert step.task_tokens.tolist() == [2 * tokens for tokens in tokens_of(batches)]
+        assert step.own_tokens.tolist() == tokens_of([batch])
+        own = 3 * denominator_of([batch])
+        # Over the ranks, whose gradients are averaged.
+        expected = denominator_of(batches) if scope == "step" else own
+        assert float(step.denominator) == pytest.approx(expected, rel=1e-14)
 
 
 def test_what_divides_the_loss_later_is_taken_back() -> None:

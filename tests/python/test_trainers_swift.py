@@ -187,6 +187,7 @@ class StandIn:
         self.processes = processes
         self.template = SimpleNamespace(padding_free=False)
         self.model = SimpleNamespace(training=True)
+        self.state = SimpleNamespace(global_step=0)
 
     def get_batch_samples(self) -> tuple[list[Any], Tensor]:
         return next(self.windows), torch.tensor(999)

@@ -194,7 +194,8 @@ class Method:
     def _array(self, name: str, values: ArrayLike) -> NDArray[Any]:
         try:
             array = np.asarray(values)
-        except (TypeError, ValueError) as reason:
+        except (TypeError, ValueError, RuntimeError) as reason:
+            # RuntimeError: PyTorch's, for a tensor that requires gradients.
             raise ArgumentError(f"{name} is not an array: {reason}") from None
         if array.shape != (self.tasks,):
             raise ArgumentError(f"{name} has shape {array.shape}; expected ({self.tasks},)")

@@ -78,3 +78,13 @@ def without_waiting(name: str, tensor: Tensor, device: torch.device) -> Tensor:
     # Pageable memory has been read when the copy returns. Pinned memory has not, and may be
     # written to before it is.
     return tensor.to(device, non_blocking=not tensor.is_pinned())
+
+
+def beside(name: str, tensor: Tensor, other: Tensor) -> Tensor:
+    """A small tensor on the device of another; from the host to a GPU without waiting.
+
+    Errors: as `without_waiting`.
+    """
+    if is_gpu(other.device) and not is_gpu(tensor.device):
+        return without_waiting(name, tensor, other.device)
+    return tensor.to(other.device)

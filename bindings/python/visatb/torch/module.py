@@ -131,6 +131,11 @@ class _Loss(nn.Module):
         if task_weights is None:
             return self.weights_on(device)
         tasks = len(self._by_device[torch.device("cpu")])
+        if not isinstance(task_weights, Tensor):
+            raise ArgumentError(
+                f"task_weights of a call is a {type(task_weights).__name__}; expected a float "
+                f"tensor [{tasks}]"
+            )
         if task_weights.shape != (tasks,):
             shape = tuple(task_weights.shape)
             raise ArgumentError(f"task_weights has shape {shape}; expected ({tasks},)")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .._errors import Error
-from ..torch.gpu import HostCopy
+from ..torch.gpu import HostCopy, beside
 
 
 class Agreement:
@@ -27,7 +27,8 @@ class Agreement:
 
         Errors: Error, also for an earlier pair.
         """
-        self._pending.append(HostCopy(torch.stack([counted.to(found.device), found])))
+        counted = beside("the counts of a micro-batch", counted, found)
+        self._pending.append(HostCopy(torch.stack([counted, found])))
         while self._pending and self._pending[0].is_there():
             self._compare(self._pending.pop(0).wait())
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from pathlib import Path
 from typing import Any
@@ -56,6 +55,8 @@ def load(folder: str, weights: StepWeights, tasks: TaskTable) -> None:
     content, name = read(path, "")
     try:
         found = json.loads(content)
+    except RecursionError:
+        raise DataError(f"{name}: nested too deeply") from None
     except ValueError as reason:
         raise DataError(f"{name}: {reason}") from None
     if not isinstance(found, dict) or found.get("visatb_method") != VERSION:
@@ -65,26 +66,67 @@ def load(folder: str, weights: StepWeights, tasks: TaskTable) -> None:
         raise DataError(f"{name}: tasks: {found.get('tasks')}; expected {own}", "tasks")
     try:
         state = base64.b64decode(str(found.get("state")), validate=True)
-        weights.load_state_dict({"name": found.get("name"), "tasks": len(own), "state": state})
-    except binascii.Error:
+    except ValueError:
         raise DataError(f"{name}: state: expected Base64", "state") from None
+    try:
+        weights.load_state_dict({"name": found.get("name"), "tasks": len(own), "state": state})
     except DataError as reason:
         raise DataError(f"{name}: {reason}") from None
 
 
+class Checkpoints:
+    """The state of a method in the trainings of one trainer, and in their checkpoints.
+
+    Args:
+        trainer: whose `state.global_step` says how many steps its optimiser has made.
+        weights: each training begins with them as they are now, unless it resumes.
+        tasks: the names that go into the file.
+    """
+
+    def __init__(self, trainer: Any, weights: StepWeights, tasks: TaskTable) -> None:
+        self._trainer = trainer
+        self._weights = weights
+        self._tasks = tasks
+        self._first = weights.state_dict()
+        weights.follow(self._optimizer_steps)
+
+    def begin(self) -> None:
+        """Where a training begins, before it may load a checkpoint."""
+        self._weights.load_state_dict(self._first)
+
+    def save(self, folder: str) -> None:
+        """`save`, by the rank that writes checkpoints; every rank calls it."""
+        save(folder, self._weights, self._tasks, writes=self._trainer.args.should_save)
+
+    def load(self, folder: str | None) -> None:
+        """`load`; None is no checkpoint."""
+        if folder is not None:
+            load(folder, self._weights, self._tasks)
+
+    def _optimizer_steps(self) -> int:
+        steps: int = self._trainer.state.global_step
+        return steps
+
+
 def wrap(trainer: Any, weights: StepWeights, tasks: TaskTable) -> None:
     """Makes one trainer save and load the state with its optimizer's."""
+    checkpoints = Checkpoints(trainer, weights, tasks)
+    train_stock = trainer._inner_training_loop
     save_stock = trainer._save_optimizer_and_scheduler
     load_stock = trainer._load_optimizer_and_scheduler
 
+    def train_from_the_first(*args: Any, **kwargs: Any) -> Any:
+        checkpoints.begin()
+        return train_stock(*args, **kwargs)
+
     def save_with_method(output_dir: str) -> None:
         save_stock(output_dir)
-        save(output_dir, weights, tasks, writes=trainer.args.should_save)
+        checkpoints.save(output_dir)
 
     def load_with_method(checkpoint: str | None) -> None:
         load_stock(checkpoint)
-        if checkpoint is not None:
-            load(checkpoint, weights, tasks)
+        checkpoints.load(checkpoint)
 
+    trainer._inner_training_loop = train_from_the_first
     trainer._save_optimizer_and_scheduler = save_with_method
     trainer._load_optimizer_and_scheduler = load_with_method

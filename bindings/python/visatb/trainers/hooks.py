@@ -13,7 +13,7 @@ from ..torch.function import vitw_loss
 from ..torch.module import VITWLoss
 from ..torch.places import Given
 from ..torch.stats import Stats
-from . import checkpoint
+from .checkpoint import Checkpoints
 from .log import TaskLog
 from .step import Scope, Step, StepCounter
 from .step_weights import make_method
@@ -52,6 +52,8 @@ class StepMixin:
         if method is not None:
             method = make_method(method, len(tasks), seed)
         self._step_counter = StepCounter(self._criterion, scope=scope, method=method)
+        weights = self._step_counter.step_weights
+        self._checkpoints = None if weights is None else Checkpoints(self, weights, tasks)
         self._task_logs = {True: TaskLog(tasks), False: TaskLog(tasks)}
 
     def _get_num_items_in_batch(self, *_: Any) -> None:
@@ -98,20 +100,24 @@ class StepMixin:
         training: bool = self.model.training  # type: ignore[attr-defined]
         return self._task_logs[training]
 
-    # --- checkpoints ----------------------------------------------------------------------------
+    # --- trainings and their checkpoints --------------------------------------------------------
+
+    def _inner_training_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """The Trainer's; `train` calls it again where `auto_find_batch_size` begins anew."""
+        self._task_logs[True] = TaskLog(self.tasks)
+        if self._checkpoints is not None:
+            self._checkpoints.begin()
+        return super()._inner_training_loop(*args, **kwargs)  # type: ignore[misc]
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)  # type: ignore[misc]
-        weights = self._step_counter.step_weights
-        if weights is not None:
-            writes: bool = self.args.should_save  # type: ignore[attr-defined]
-            checkpoint.save(output_dir, weights, self.tasks, writes=writes)
+        if self._checkpoints is not None:
+            self._checkpoints.save(output_dir)
 
     def _load_optimizer_and_scheduler(self, folder: str | None) -> None:
         super()._load_optimizer_and_scheduler(folder)  # type: ignore[misc]
-        weights = self._step_counter.step_weights
-        if weights is not None and folder is not None:
-            checkpoint.load(folder, weights, self.tasks)
+        if self._checkpoints is not None:
+            self._checkpoints.load(folder)
 
     # --- evaluation -----------------------------------------------------------------------------
 

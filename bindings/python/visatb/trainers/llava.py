@@ -66,7 +66,8 @@ def install(
         scope: "step", Eq. 2; "local" to compare with a mean of each micro-batch.
         method: changes the weights from step to step: a name of `visatb.METHODS`, which draws by
             the trainer's `seed`, or a `visatb.Method`. Of task_weights then only the tasks count,
-            and in evaluations the weights. Its state is kept with the optimizer's in checkpoints.
+            and in evaluations the weights. Its state is kept with the optimizer's in checkpoints;
+            a training that does not resume begins with the state that it has now.
         linear: compute the loss from hidden states and head, never holding all logits.
         inplace: write the gradient over the logits in training, which saves their size in memory.
         z_loss: as in `vitw_loss`. Label smoothing is the trainer's `label_smoothing_factor`.

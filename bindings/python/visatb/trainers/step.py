@@ -42,8 +42,10 @@ class Step:
 
     Attributes:
         denominator: () fp64, what the loss of this micro-batch divides by: D of the whole step,
-            over the ranks that gradients are averaged over.
-        task_tokens: [tasks] int64, valid tokens of the whole step by task.
+            over the ranks that gradients are averaged over; in the scope "local", its own D times
+            the micro-batches that are averaged.
+        task_tokens: [tasks] int64, valid tokens of the whole step by task, over ranks too, in
+            either scope.
         task_weights: [tasks] fp32, lambda of this step, where a method changes it; else None, for
             the criterion has it.
         own_tokens: [tasks] int64, those of this micro-batch.
@@ -147,7 +149,7 @@ class StepCounter:
             return []
         ranks = self._ranks()
         total = torch.stack(list(counts)).sum(0)
-        if (self._scope == "step" or self.step_weights is not None) and ranks > 1:
+        if ranks > 1:
             total = _sum_over_ranks(total, self._group)
         weights = None if self.step_weights is None else self.step_weights.of_step(total)
         return [self._step(total, counts, index, ranks, weights) for index in range(len(counts))]
@@ -155,7 +157,8 @@ class StepCounter:
     def add(self, stats: Stats, step: Step) -> None:
         """Tells the method, if there is one, what the loss of a micro-batch found.
 
-        Each micro-batch of a step once, in their order; nobody waits for a GPU.
+        Each micro-batch of a step once, in their order; nobody waits for a GPU. A step that is
+        never told of its last was abandoned, and is none to the method.
         """
         if self.step_weights is not None:
             self.step_weights.add(stats, counted=step.task_tokens, is_last=step.is_last)

@@ -7,7 +7,8 @@ and is awaited when the next step begins. By then the backward has long been und
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from .._errors import ArgumentError, Error
 from ..methods import METHODS, Method
-from ..torch.gpu import HostCopy
+from ..torch.gpu import HostCopy, beside
 from ..torch.stats import Stats
 from ..torch.task_weights import weights_on
 
@@ -39,6 +40,23 @@ def make_method(method: str | Method, tasks: int, seed: int = 0) -> Method:
     return method
 
 
+@dataclass
+class _Begun:
+    """A step whose weights were asked for.
+
+    Attributes:
+        steps_before: how many steps the optimiser had made; None where nobody knows.
+        sums: nll and tokens by task, [2, tasks] fp64, of the micro-batches so far.
+        on_its_way: the sums of the whole step, and what was counted, [3, tasks].
+        is_told: whether its last micro-batch was.
+    """
+
+    steps_before: int | None
+    sums: Tensor | None = None
+    on_its_way: HostCopy | None = None
+    is_told: bool = False
+
+
 class StepWeights:
     """What a method makes of the steps of a training.
 
@@ -52,9 +70,16 @@ class StepWeights:
     def __init__(self, method: Method, group: Any = None) -> None:
         self.method = method
         self._group = group
-        self._is_begun = False
-        self._sums: Tensor | None = None
-        self._on_its_way: HostCopy | None = None
+        self._begun: _Begun | None = None
+        self._optimizer_steps: Callable[[], int] | None = None
+
+    def follow(self, optimizer_steps: Callable[[], int]) -> None:
+        """Lets `state_dict` know whether the optimiser has stepped since a step began.
+
+        Args:
+            optimizer_steps: says how many steps it has made in this training.
+        """
+        self._optimizer_steps = optimizer_steps
 
     def of_step(self, counts: Tensor) -> Tensor:
         """Lambda of the step that begins, [tasks] fp32, on the device of the counts.
@@ -64,7 +89,7 @@ class StepWeights:
                 `count_task_tokens`.
         """
         self._finish()
-        self._is_begun, self._sums = True, None
+        self._begun = _Begun(None if self._optimizer_steps is None else self._optimizer_steps())
         if self.method.name == "TLA":
             # As `Method` has it; but the tokens may be on a GPU, which nobody waits for.
             tokens = counts[:-1].double()
@@ -76,55 +101,68 @@ class StepWeights:
 
         Args:
             counted: valid tokens of the whole step by task, [tasks].
-            is_last: whether it is the last micro-batch of the step, on this rank as on all.
+            is_last: whether it is the last micro-batch of the step, on this rank as on all. A step
+                whose last nobody told of was abandoned, and is none to any method.
         """
+        begun = self._begun
+        if begun is None:  # It was forgotten, for a state was loaded.
+            return
+        begun.is_told = begun.is_told or is_last
         if not self.method.reads_losses:
             return
         sums = torch.stack([stats.task_nll, stats.task_tokens.double()]).detach()
-        self._sums = sums if self._sums is None else self._sums + sums
+        begun.sums = sums = sums if begun.sums is None else begun.sums + sums
         if is_last:
             if _ranks(self._group) > 1:
-                dist.all_reduce(self._sums, group=self._group)
-            told = torch.cat([self._sums, counted.to(sums.device).double()[None]])
-            self._on_its_way = HostCopy(told)
+                dist.all_reduce(sums, group=self._group)
+            counted = beside("the counts of a step", counted, sums)
+            begun.on_its_way = HostCopy(torch.cat([sums, counted.double()[None]]))
 
     def require_losses(self) -> None:
         """Raises Error where a step is done, and nobody has added its losses."""
-        if self.method.reads_losses and self._is_begun and self._on_its_way is None:
+        if self._begun is not None and not self._begun.is_told:
             raise Error(
                 f"the method {self.method.name} was not told the losses of a step; expected "
                 "StepCounter.add(stats, step) after the loss of each micro-batch"
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """`Method.state_dict`, with the step that was trained last; not in the midst of one."""
-        self._finish()
+        """`Method.state_dict`, with the step that was trained last; to be asked between two steps.
+
+        Where the optimiser is followed (`follow`), at any time: a step that it has not made is not
+        in the state.
+        """
+        begun = self._begun
+        steps = None if self._optimizer_steps is None else self._optimizer_steps()
+        if begun is not None and (steps is None or steps != begun.steps_before):
+            self._finish()
         return self.method.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """`Method.load_state_dict`; the step that was trained last is forgotten."""
         self.method.load_state_dict(state)
-        self._is_begun, self._sums, self._on_its_way = False, None, None
+        self._begun = None
 
     def _finish(self) -> None:
         """Tells the method of the step that was trained, unless it was abandoned or told before."""
-        on_its_way, self._on_its_way = self._on_its_way, None
-        is_begun, self._is_begun = self._is_begun, False
-        if not self.method.reads_losses:
-            if is_begun:
-                self.method.update()
-        elif on_its_way is not None:
-            nll, found, counted = on_its_way.wait()
-            if not torch.equal(found, counted):
-                raise Error(
-                    f"the losses of a step were of {_integers(found)} valid tokens by task, and "
-                    f"{_integers(counted)} were counted; expected the same: each micro-batch's "
-                    "loss told once"
-                )
-            # What overflowed is no loss: its task counts as one that was not there.
-            is_loss = nll.isfinite()
-            tokens = torch.where(is_loss, found, 0.0)
-            self.method.update(torch.where(is_loss, nll, 0.0).numpy(), tokens.long().numpy())
+        begun = self._begun
+        if begun is None or not begun.is_told:
+            return
+        self._begun = None
+        if begun.on_its_way is None:
+            self.method.update()
+            return
+        nll, found, counted = begun.on_its_way.wait()
+        if not torch.equal(found, counted):
+            raise Error(
+                f"the losses of a step were of {_integers(found)} valid tokens by task, and "
+                f"{_integers(counted)} were counted; expected the same: each micro-batch's "
+                "loss told once"
+            )
+        # What overflowed is no loss: its task counts as one that was not there.
+        is_loss = nll.isfinite()
+        tokens = torch.where(is_loss, found, 0.0)
+        self.method.update(torch.where(is_loss, nll, 0.0).numpy(), tokens.long().numpy())
 
 
 def _ranks(group: Any) -> int:
