@@ -188,3 +188,16 @@ def test_a_data_set_without_the_column_is_refused(datasets, folder):
     with pytest.raises(visatb.DataError) as refusal:
         planned(folder, HUGGING_FACE.replace('"saved"', '"saved", task = "source"'))
     assert str(refusal.value) == 'saved: train: no column "source"; there are id, task, text'
+
+
+def test_a_column_that_rows_share_may_be_empty_in_some(datasets, tmp_path):
+    rows = [
+        {"id": n, "task": task, "image": f"{n // 2}.jpg" if task == "vqa" else None}
+        for task in SIZES
+        for n in range(SIZES[task])
+    ]
+    datasets.Dataset.from_list(rows).save_to_disk(str(tmp_path / "saved"))
+    text = HUGGING_FACE.replace('"saved"', '"saved", together = "image"')
+    planned(tmp_path, "splits = { validation = 0.1 }\n" + text)
+    sizes = {task: len(ids(tmp_path, task, "", "validation")) for task in SIZES}
+    assert sizes == {"vqa": 20, "caption": 15, "ocr": 10}

@@ -231,3 +231,21 @@ def test_splits_that_take_all_samples_are_refused(data, splits):
     assert refusal_of(data, f"splits = {{ {splits} }}\n" + PLAIN) == (
         "tasks.vqa: the splits take all of its 200 samples, and leave none to train"
     )
+
+
+def test_texts_among_pictures_are_dealt_task_by_task(folder):
+    rows = [
+        {key: row[key] for key in row if key != "image" or row["task"] != "ocr"}
+        for row in samples()
+    ]
+    write_data(folder, rows)
+    text = TOGETHER.replace(
+        '[tasks.caption]\nmetrics = ["score"]', "[tasks.caption]\nfixed_weight = 1"
+    )
+    planned(folder, "splits = { validation = 0.1 }\n" + text)
+    assert len(ids(folder, "ocr", "", "validation")) == 10
+    pictures = {row["image"] for row in read(folder, "data/validation/vqa.json")}
+    assert len(pictures) == 10
+    trained = read(folder, "data/train/all.json")
+    assert not pictures & {row["image"] for row in trained if "image" in row}
+    assert len([row for row in trained if row["task"] == "ocr"]) == 90

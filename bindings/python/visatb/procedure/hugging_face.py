@@ -87,7 +87,8 @@ def _table(dataset: Any, where: str, data: Data, first: int) -> Table:
     if lacking:
         there = ", ".join(dataset.column_names)
         raise DataError(f'{where}: no column "{lacking[0]}"; there are {there}')
-    texts = {field: _texts(dataset, field, where) for field in wanted}
+    texts = {field: _texts(dataset, field, where) for field in wanted if field != data.together}
+    shared = _shared(dataset, data.together, where)
     rows = range(len(dataset))
     ids = [str(first + row) for row in rows] if data.number_records else texts[data.id]
     for row in rows:
@@ -97,7 +98,7 @@ def _table(dataset: Any, where: str, data: Data, first: int) -> Table:
             ids[row],
             texts[data.task][row],
             known_split(texts[data.split][row], f"{where}: row {row}") if data.split else None,
-            texts[data.together][row] if data.together else None,
+            shared[row] if shared else None,
             row,
         )
         for row in rows
@@ -112,6 +113,18 @@ def _sha256(dataset: Any) -> str:
         for batch in table.combine_chunks().to_batches():
             digest.update(batch.serialize())
     return digest.hexdigest()
+
+
+def _shared(dataset: Any, field: str | None, where: str) -> list[str | None]:
+    """The column that samples share, None in a row without; empty where there is no such column."""
+    if field is None:
+        return []
+    values = dataset[field][:]
+    present = [row for row, value in enumerate(values) if value is not None and value != ""]
+    shared: list[str | None] = [None] * len(dataset)
+    for row, text in zip(present, _texts(dataset.select(present), field, where), strict=True):
+        shared[row] = text
+    return shared
 
 
 def _texts(dataset: Any, field: str, where: str) -> list[str]:

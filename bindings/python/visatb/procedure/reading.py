@@ -162,10 +162,11 @@ def _check_train(portions: Portions, tables: Mapping[str, Table], project: Proje
 def _check_together(portions: Portions, project: Project) -> None:
     """What belongs together is in one split."""
     first = _in_two_splits(
-        (one.together or "", split)
+        (one.together, split)
         for split, of in portions.items()
         for portion in of.values()
         for one in portion.samples
+        if one.together is not None
     )
     if first is not None:
         value, where, more = first
@@ -198,7 +199,8 @@ class _Dealer:
         self._fixed = {task.name for task in project.fixed}
         self._split_of: dict[str, str] | None = None
         if project.data.together is not None and "train" in tables:
-            values = dict.fromkeys(one.together or "" for one in tables["train"].samples)
+            shared = (one.together for one in tables["train"].samples)
+            values = dict.fromkeys(value for value in shared if value is not None)
             parts = {split: part for split, part in self._parts().items() if self._lack(split)}
             dealt = dealing.deal(values, parts, project.sampling.seed, "together")
             self._split_of = {value: split for split, of in dealt.items() for value in of}
@@ -209,12 +211,18 @@ class _Dealer:
             return _by(samples, lambda one: one.split or split)
         if split != "train":
             return {split: samples}
-        if self._split_of is not None:
-            split_of = self._split_of
-            return _by(samples, lambda one: split_of[one.together or ""])
+        split_of = self._split_of or {}
+        shared = [one for one in samples if one.together is not None]
+        alone = [one for one in samples if one.together is None]
+        dealt = _by(shared, lambda one: split_of[one.together or ""])
+        for into, part in self._deal_alone(alone, task).items():
+            dealt.setdefault(into, []).extend(part)
+        return dealt
+
+    def _deal_alone(self, samples: list[Sample], task: str) -> dict[str, list[Sample]]:
         # A task of fixed weight is not scored.
         if task in self._fixed:
-            return {split: samples}
+            return {"train": samples}
         lacking = {name: p for name, p in self._parts().items() if not self._has(name, task)}
         return dealing.splits(samples, task, lacking, self._project.sampling.seed)
 

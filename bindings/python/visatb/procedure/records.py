@@ -24,7 +24,7 @@ class Sample(NamedTuple):
         id: its name, one of a kind within its task.
         task: its task.
         split: the split that it says it belongs to.
-        together: what it shares with samples that must not be in another split.
+        together: what it shares with samples that must not be in another split, if anything.
         place: where it stands in its table.
     """
 
@@ -181,9 +181,17 @@ def _sample(
         name,
         own,
         None if data.split is None else known_split(_field(record, data.split, where), where),
-        None if data.together is None else _field(record, data.together, where),
+        _together(record, data, where),
         place,
     )
+
+
+def _together(record: dict[str, Any], data: Data, where: str) -> str | None:
+    """The field that samples share; a text among pictures has none."""
+    value = None if data.together is None else record.get(data.together)
+    if data.together is None or value is None or value == "":
+        return None
+    return _field(record, data.together, where)
 
 
 def check_id(name: str, field: str, where: str) -> None:
