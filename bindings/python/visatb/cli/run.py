@@ -87,6 +87,8 @@ def run(arguments: argparse.Namespace) -> int:
     book = Book(project, plan)
     book.check()
     chosen = _chosen(book, arguments.only)
+    for line in book.changed_commands():
+        display.warn(f"warning: {line}")
     if arguments.dry_run:
         write(run_formats.table(book, chosen))
         return 0
@@ -100,7 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.take:
         return 0
     check_commands(project)
-    check_stages(book)
+    check_stages(book, plan.runs)
     display.open()
     try:
         report = Runner(book, chosen, display).run()

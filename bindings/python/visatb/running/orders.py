@@ -29,7 +29,7 @@ from .answers import Known, known_metrics, require_java
 from .book import Book, sha256_of
 from .order import Check, Needed, Order, file_of
 from .slots import Slot, visible_gpus
-from .stages import Stage, metrics_of
+from .stages import Stage, made_from, metrics_of
 
 _OF_PLAN = "what the plan made; `visatb plan` makes it again"
 
@@ -48,6 +48,7 @@ def order_of(book: Book, stage: Stage, slot: Slot, port: int | None) -> Order:
     project, plan, run = book.project, book.plan, stage.run
     gpus, count = visible_gpus(slot, project.commands)
     given = quoted({"gpus": gpus, "gpu_count": count, "port": "" if port is None else port})
+    template, base_model = made_from(project, stage)
     order = Order(
         plan=plan.identity,
         run=run.name,
@@ -63,6 +64,8 @@ def order_of(book: Book, stage: Stage, slot: Slot, port: int | None) -> Order:
         needed=(),
         fresh=True,
         check=check_of(project, plan, run, stage.evaluation),
+        template=template,
+        base_model=base_model,
     )
     if stage.evaluation is None:
         needed = [*_needed(project, plan, [run.data]), _weights(book, run)]
@@ -81,13 +84,6 @@ def order_of(book: Book, stage: Stage, slot: Slot, port: int | None) -> Order:
         needed=tuple(_questions(project, plan, run, stage.evaluation)),
         training=book.training(run) or "",
     )
-
-
-def template_of(project: Project, stage: Stage) -> str:
-    """The template of a stage's command."""
-    if stage.evaluation is None:
-        return project.commands.train or ""
-    return stage.evaluation.template
 
 
 def check_of(project: Project, plan: Plan, run: Run, evaluation: Evaluation | None) -> Check:
@@ -110,12 +106,12 @@ def check_of(project: Project, plan: Plan, run: Run, evaluation: Evaluation | No
     return Check("answers", path, asked, references, ids)
 
 
-def check_stages(book: Book) -> None:
+def check_stages(book: Book, runs: Iterable[Run]) -> None:
     """Refuses, before anything is started, what a stage would only fail at in the end.
 
     Errors: DataError, UnsupportedError (what a metric needs is not installed).
     """
-    for run in book.plan.runs:
+    for run in runs:
         for stage in book.stages[run.name]:
             if stage.evaluation is not None:
                 evaluation_values(book.project, book.plan, run, stage.evaluation)

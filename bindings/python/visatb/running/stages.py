@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..procedure.commands import placeholders
 from ..procedure.places import Evaluation, evaluations
 from ..procedure.plan import Plan, Run, file_name_of
 from ..procedure.project import Project
@@ -76,6 +77,20 @@ def stages_of(project: Project, run: Run) -> list[Stage]:
     return training + [
         Stage(run, one.name, project.output, one) for one in evaluations(project, run)
     ]
+
+
+def template_of(project: Project, stage: Stage) -> str:
+    """The template of a stage's command."""
+    if stage.evaluation is None:
+        return project.commands.train or ""
+    return stage.evaluation.template
+
+
+def made_from(project: Project, stage: Stage) -> tuple[str, str]:
+    """The template of a stage's command, and the base model, or "" where it does not use that."""
+    template = template_of(project, stage)
+    used = "base_model" in placeholders(template) or not stage.run.is_trained
+    return template, project.commands.base_model if used else ""
 
 
 def taken(project: Project, run: Run) -> Stage:
