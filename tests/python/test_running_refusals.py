@@ -428,7 +428,7 @@ def test_a_marker_on_a_full_disk_is_not_there(folder, monkeypatch):
         "fsync",
         lambda file: (
             no_space(file)
-            if "train.done" in str(Path(f"/proc/self/fd/{file}").readlink())
+            if "train." in str(Path(f"/proc/self/fd/{file}").readlink())
             else inner(file)
         ),
     )
