@@ -90,6 +90,8 @@ def test_weights_and_samples_of_scores_that_are_gone_are_gone_too(folder, comman
         "visatb: VisATB: was trained with other weights than visatb-output/weights.json held, "
         "which is no longer there; "
     ) in collected.err
+    ran = command("run", "--only", "VisATB")
+    assert (ran.code, ran.out.splitlines()[-1]) == (3, "0 runs are done")
     assert not (OUTPUT / "weights.json").exists()
     assert not (OUTPUT / "per_sample.jsonl").exists()
 

@@ -76,11 +76,11 @@ def carry_out_under(fire: Fire, folder: Path) -> None:
     seen: dict[str, bytes] = {}
     while fire.kills < KILLS:
         before = count_begun(folder)
-        process = start(folder, LITTLE_SECONDS="0.15")
+        process = start(folder, LITTLE_SECONDS="0.25")
         while count_begun(folder) == before and process.poll() is None:
             time.sleep(0.01)
         try:
-            process.wait(fire.chance.uniform(0.0, 0.4))
+            process.wait(fire.chance.uniform(0.0, 0.3))
         except subprocess.TimeoutExpired:  # at work, as it should be
             kill(fire, folder, process)
         else:

@@ -208,7 +208,7 @@ def test_a_command_that_does_not_end_is_killed_after_the_grace_time(tmp_path):
 
 @pytest.mark.parametrize("started_by", ["sh", "setsid sh"])
 def test_what_a_command_started_is_asked_too_and_has_its_grace_time(tmp_path, started_by):
-    worker = 'trap "sleep 0.3; touch saved; exit" TERM; touch ready; sleep 30 & wait'
+    worker = 'trap "sleep 0.3; touch saved; exit" TERM; sleep 30 & touch ready; wait'
     line = f"trap 'exit 1' TERM; {started_by} -c '{worker}' & wait"
     process = supervise(tmp_path, line, grace=5.0)
     wait_for(tmp_path / "ready")

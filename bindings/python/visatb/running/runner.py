@@ -392,7 +392,7 @@ class Runner:
     def _refuse_stale(self, runs: Sequence[Run]) -> None:
         for run in runs:
             try:
-                stale = self._book.stale(run) if self._has_weights(run) else None
+                stale = None if self._gathered is None else self._book.stale(run)
             except (DataError, FileError):  # which its stages say
                 continue
             if stale is not None and run.name not in self._report.troubles:
