@@ -1,56 +1,223 @@
-"""Commands that changed while a plan is carried out: what they were is not forgotten."""
+"""What was changed between one `visatb run` and the next is never mixed with what is there."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
-from running_project import EVALUATE, TRAIN, finish, write_project
+import pytest
+from running_project import HEAD, TASKS, finish, write_project
 
-AGAIN = "they count as they are, and a run whose folder is removed is done again\n"
+import visatb
+from visatb.procedure import load_plan
+from visatb.running import supervise
+from visatb.running.markers import Marker
+from visatb.running.order import Check, Order
+from visatb.running.wake import Bell
 
-
-def test_runs_that_were_trained_by_another_command_are_said(tmp_path):
-    folder = write_project(tmp_path)
-    assert finish(folder, "--only", "mini", "STL:a", LITTLE_SECONDS="0")[0] == 0
-    other = TRAIN.replace("train", "train ", 1)
-    assert other != TRAIN
-    write_project(folder, train=other)
-    said = (
-        "visatb: warning: done by another command than visatb.toml has now: mini: train, STL:a: "
-        f"train; {AGAIN}"
-    )
-    code, _, err = finish(folder, "--only", "mini", "with_mini:a", LITTLE_SECONDS="0")
-    assert (code, err) == (0, said)
-    # What is done now is done by the new one.
-    assert finish(folder, "--dry-run")[2] == said
-    write_project(folder)
-    assert "than visatb.toml has now: with_mini:a: train; they" in finish(folder, "--dry-run")[2]
+MEASURED = {"mini": (50, 40), "with_mini:a": (60, 42), "with_mini:b": (51, 50)}
+OUTPUT = Path("visatb-output")
+TRAIN = "mkdir {output}; touch {output}/m # {data} {weights}"
+ECHO = """echo '{{"a": {{"em": 1}}, "b": {{"em": 1}}}}' > {scores} # {model}"""
 
 
-def test_an_evaluation_by_another_command_is_said_too(tmp_path):
-    folder = write_project(tmp_path)
-    assert finish(folder, "--only", "mini", LITTLE_SECONDS="0")[0] == 0
-    write_project(folder, evaluate=f"{EVALUATE} # anew")
-    assert finish(folder, "--dry-run")[2] == (
-        "visatb: warning: done by another command than visatb.toml has now: mini: evaluate; "
-        f"{AGAIN}"
-    )
+def take(command, measured, *, samples: bool = False) -> None:
+    for name, (a, b) in measured.items():
+        scores = {"a": {"em": a}, "b": {"em": b}}
+        if samples:
+            scores = {t: {"em": {f"{t}v{i}": m["em"] for i in "01"}} for t, m in scores.items()}
+        Path("s.json").write_text(json.dumps(scores), encoding="utf-8")
+        assert command("run", "--take", f"{name}=s.json").code == 0
 
 
-def test_another_place_in_the_same_command_is_no_other_command(tmp_path):
-    train = f"LITTLE_PORT={{port}} {TRAIN}"
-    folder = write_project(tmp_path, train=train, run="gpus = [0, 1]\n")
-    assert finish(folder, "--only", "mini", LITTLE_SECONDS="0")[0] == 0
-    path = folder / "visatb-output/runs/mini/train.done"
-    assert json.loads(path.read_bytes())["template"] == train
-    write_project(folder, train=train, run="gpus = [7]\n")
-    assert finish(folder, "--only", "mini")[::2] == (0, "")
+def weights(name: str = "weights.json") -> dict:
+    return json.loads((OUTPUT / name).read_bytes())
 
 
-def test_results_that_were_taken_in_have_no_command(folder, command):
-    write_project(folder)
+@pytest.fixture
+def measured(folder, command) -> Path:
+    """A project with weights, of scores that were made elsewhere, in the working folder."""
+    write_project(folder, evaluate=ECHO)
     assert command("plan").code == 0
-    Path("s.json").write_text('{"a": {"em": 1}, "b": {"em": 2}}', encoding="utf-8")
-    assert command("run", "--take", "mini=s.json").code == 0
-    assert command("run", "--dry-run").err == ""
+    take(command, MEASURED)
+    assert command("run", "--collect").code == 0
+    return folder
+
+
+# --- weights --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("settings", [{"alphas": [1.0, 0.0, 0.0]}, {"temperature": 7.0}])
+def test_weights_that_were_made_with_other_settings_are_made_anew(measured, command, settings):
+    before = weights()
+    visatb.compute_weights(OUTPUT / "scores.json", **settings).save(OUTPUT / "weights.json")
+    assert weights()["scores_sha256"] == before["scores_sha256"]
+    assert command("run", "--collect").code == 0
+    assert weights() == before
+
+
+def test_weights_of_a_variant_that_lost_its_alphas_are_made_anew(folder, command):
+    head = HEAD.replace('"VisATB"', '"VisATB", {name = "own"%s}')
+    write_project(folder, head=head % ", alphas = [1.0, 0.0, 0.0]", evaluate=ECHO)
+    assert command("plan").code == 0
+    take(command, MEASURED)
+    assert command("run", "--collect").code == 0
+    assert weights("weights/own.json")["alphas"]["out"] == 1.0
+    write_project(folder, head=head % "", evaluate=ECHO)
+    assert command("run", "--collect").code == 0
+    assert weights("weights/own.json") == weights()
+
+
+def test_weights_and_samples_of_scores_that_are_gone_are_gone_too(folder, command):
+    write_project(folder, evaluate=ECHO)
+    assert command("plan").code == 0
+    take(command, MEASURED, samples=True)
+    assert command("run", "--collect").code == 0
+    assert (OUTPUT / "per_sample.jsonl").exists()
+    Path("s.json").write_text('{"a": {"em": 1}, "b": {"em": 1}}', encoding="utf-8")
+    assert command("run", "--take", "VisATB=s.json").code == 0
+    shutil.rmtree(OUTPUT / "runs/with_mini.a")
+    shutil.rmtree(OUTPUT / "runs/with_mini.b")
+    shutil.rmtree(OUTPUT / "runs/mini")
+    take(command, dict.fromkeys(MEASURED, (1, 1)))
+    collected = command("run", "--collect")
+    assert collected.code == 3
+    assert "visatb: no weights for VisATB: " in collected.err
+    assert (
+        "visatb: VisATB: was trained with other weights than visatb-output/weights.json held, "
+        "which is no longer there; "
+    ) in collected.err
+    ran = command("run", "--only", "VisATB")
+    assert (ran.code, ran.out.splitlines()[-1]) == (3, "0 runs are done")
+    assert not (OUTPUT / "weights.json").exists()
+    assert not (OUTPUT / "per_sample.jsonl").exists()
+
+
+def trained(run: str, weights: str) -> None:
+    folder = OUTPUT / "runs" / run
+    folder.mkdir(parents=True)
+    plan = load_plan(OUTPUT).identity
+    Marker(plan, run, "train", "0", "true", "h", 1.0, 2.0, weights=weights).save(
+        folder / "train.done"
+    )
+
+
+def test_a_result_of_what_was_trained_with_other_weights_is_not_taken(measured, command):
+    trained("VisATB", "other")
+    Path("s.json").write_text('{"a": {"em": 1}, "b": {"em": 1}}', encoding="utf-8")
+    shutil.copy("s.json", OUTPUT / "runs/VisATB/evaluate.json")
+    for wanted in ("VisATB=s.json", "VisATB"):
+        ran = command("run", "--take", wanted)
+        assert (ran.code, ran.err) == (
+            3,
+            "visatb: VisATB: was trained with other weights than visatb-output/weights.json now "
+            "holds; expected visatb-output/runs/VisATB to be removed, and it is trained again\n",
+        )
+    shutil.rmtree(OUTPUT / "runs/VisATB")
+    now = hashlib.sha256((OUTPUT / "weights.json").read_bytes()).hexdigest()
+    trained("VisATB", now)
+    assert command("run", "--take", "VisATB=s.json").code == 0
+    assert json.loads((OUTPUT / "runs/VisATB/taken.done").read_bytes())["weights"] == now
+
+
+# --- commands -------------------------------------------------------------------------------------
+
+
+def test_a_task_that_got_a_command_of_its_own_is_scored_by_it_alone_and_back(tmp_path):
+    folder = write_project(tmp_path, train=TRAIN, evaluate=ECHO)
+    assert finish(folder, "--only", "mini")[0] == 0
+    alone = """evaluate = '''echo '{{"a": {{"em": 7}}}}' > {scores} # {model}'''\n"""
+    both = ECHO.replace('"a": {{"em": 1}}, ', "")
+    tasks = TASKS.replace("[tasks.b]", f"{alone}[tasks.b]")
+    write_project(folder, train=TRAIN, evaluate=both, tasks=tasks)
+    assert finish(folder, "--only", "mini")[0] == 0
+    run = folder / "visatb-output/runs/mini"
+    assert json.loads((run / "evaluate.a.done").read_bytes())["scores"] == {"a": {"em": 7}}
+    assert json.loads((run / "evaluate.done").read_bytes())["scores"] == {"b": {"em": 1}}
+    write_project(folder, train=TRAIN, evaluate=ECHO)
+    assert "mini         train done, evaluate to be done" in finish(folder, "--dry-run")[1]
+    assert finish(folder, "--only", "mini")[0] == 0
+    assert json.loads((run / "evaluate.done").read_bytes())["scores"]["a"] == {"em": 1}
+
+
+def test_runs_that_were_made_by_another_command_are_named(tmp_path):
+    run = 'base_model = "one"\n'
+    folder = write_project(tmp_path, train=f"{TRAIN} {{base_model}}", evaluate=ECHO, run=run)
+    code, _, err = finish(folder, "--only", "mini")
+    assert (code, err) == (0, "")
+    kept = (
+        "by another command, or from another base model, than the project has now, and kept; to "
+        "have that done again, remove the folders in visatb-output/runs\n"
+    )
+    write_project(folder, train=f"{TRAIN} {{base_model}}", evaluate=ECHO, run='base_model = "two"')
+    assert finish(folder, "--dry-run")[2] == f"visatb: warning: mini: trained {kept}"
+    write_project(folder, train=f"{TRAIN} {{base_model}}", evaluate=f"{ECHO} 2", run=run)
+    assert (
+        finish(folder, "--only", "mini")[2] == f"visatb: warning: mini: evaluate: evaluated {kept}"
+    )
+    write_project(folder, train=f"{TRAIN} {{base_model}}", evaluate=ECHO, run=f"{run}jobs = 2")
+    assert finish(folder, "--dry-run")[2] == ""
+
+
+def carry_out(order: Order) -> str:
+    bell = Bell(())
+    try:
+        return supervise._carry_out(order, bell).message
+    finally:
+        bell.close()
+
+
+def order_in(folder: Path, line: str, **more: object) -> Order:
+    order = Order(
+        plan="p",
+        run="mini",
+        stage="train",
+        attempt="0123",
+        line=line,
+        folder=str(folder),
+        environment={},
+        gpus="",
+        log=str(folder / "train.log"),
+        marker=str(folder / "train.done"),
+        failure=str(folder / "train.failed"),
+        needed=(),
+        fresh=True,
+        check=Check("model", str(folder / "model")),
+    )
+    return replace(order, **more)
+
+
+def test_a_partial_training_is_not_continued_by_another_command(folder):
+    order = order_in(folder, "mkdir -p model; echo 1 >> model/m; exit 1", fresh=False)
+    one, two = replace(order, template="one"), replace(order, template="two")
+    other = replace(order, base_model="other")
+    for _ in range(2):
+        assert carry_out(one).startswith("failed with exit code 1")
+    for changed in (two, other):
+        assert carry_out(changed) == (
+            "model: was begun by another command, or from another base model, than the project has "
+            "now; expected it to be removed, or the command to be as it was"
+        )
+    assert Path("model/m").read_text(encoding="utf-8") == "1\n1\n"
+    shutil.rmtree("model")
+    assert carry_out(two).startswith("failed with exit code 1")
+    assert Path("model/m").read_text(encoding="utf-8") == "1\n"
+
+
+# --- links ----------------------------------------------------------------------------------------
+
+
+def test_a_link_for_a_model_is_kept_and_what_it_leads_to_is_not_removed(folder):
+    Path("big").mkdir()
+    Path("model").symlink_to("big")
+    order = order_in(folder, "touch model/m")
+    assert carry_out(order) == ""
+    assert (Path("model").is_symlink(), Path("big/m").exists()) == (True, True)
+    assert carry_out(order) == (
+        "model: is a link to a folder that is not empty; expected that folder to be emptied, and "
+        "then it is written into"
+    )
+    assert Path("big/m").exists()

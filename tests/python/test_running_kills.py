@@ -7,10 +7,13 @@ import random
 import subprocess
 import sys
 import time
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from running_project import (
+    LITTLE,
     NEVER,
     TRAIN,
     command_line,
@@ -42,41 +45,66 @@ def undisturbed(tmp_path_factory) -> Path:
     return folder
 
 
+@dataclass
+class Fire:
+    """Kills, of the runner alone or of everything; met: those that met a command at work."""
+
+    chance: random.Random
+    kills: int = 0
+    met: Counter[str] = field(default_factory=Counter)
+
+
 def test_fifty_kills_at_random_moments_change_nothing(undisturbed, tmp_path):
-    chance = random.Random(2403)  # noqa: S311 - moments, no secrets
-    killed = plans = 0
-    while killed < KILLS:
-        folder = write_project(tmp_path / f"plan{plans}")
-        killed += carry_out_under_fire(folder, chance, KILLS - killed)
+    fire = Fire(random.Random(2403))  # noqa: S311 - moments, no secrets
+    plans = 0
+    while fire.kills < KILLS:
+        folder = write_project(tmp_path / f"plan{plans}", run="jobs = 3\n")
+        carry_out_under(fire, folder)
         assert finish(folder)[0] == 0
         assert results(folder) == results(undisturbed)
         noted = journal(folder)
         assert not [line for line in noted if line["what"] in NEVER]
         assert not list((folder / "visatb-output").rglob("*.part"))
         plans += 1
-    assert killed == KILLS
+    assert fire.kills == KILLS
+    assert sum(fire.met.values()) >= 30
+    assert min(fire.met["runner"], fire.met["everything"]) >= 10
 
 
-def carry_out_under_fire(folder: Path, chance: random.Random, most: int) -> int:
-    """Kills until the plan is done, or so often; the number of kills."""
+def carry_out_under(fire: Fire, folder: Path) -> None:
+    """Kills until the plan is done, or so often as there are kills left."""
     seen: dict[str, bytes] = {}
-    for kill in range(most):
-        process = start(folder)
+    while fire.kills < KILLS:
+        before = count_begun(folder)
+        process = start(folder, LITTLE_SECONDS="0.25")
+        while count_begun(folder) == before and process.poll() is None:
+            time.sleep(0.01)
         try:
-            process.wait(chance.uniform(0.15, 0.75))
+            process.wait(fire.chance.uniform(0.0, 0.3))
         except subprocess.TimeoutExpired:  # at work, as it should be
-            process.kill()
+            kill(fire, folder, process)
         else:
             assert process.returncode == 0, process.communicate()
-            return kill
-        if chance.random() < 0.5:
-            kill_all(folder)
+            return
         process.communicate()
         # What was recorded once is never done again.
         now = markers(folder)
         assert {name: now.get(name) for name in seen} == seen
         seen = now
-    return most
+
+
+def kill(fire: Fire, folder: Path, process: subprocess.Popen[str]) -> None:
+    what = fire.chance.choice(["runner", "everything"])
+    at_work = any(str(LITTLE) in command_line(pid) for pid in processes(folder))
+    process.kill()
+    if what == "everything":
+        kill_all(folder)
+    fire.kills += 1
+    fire.met[what] += at_work
+
+
+def count_begun(folder: Path) -> int:
+    return sum(line["what"] == "begin" for line in journal(folder))
 
 
 @pytest.mark.parametrize("count", [2, 3])

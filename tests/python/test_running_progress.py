@@ -16,7 +16,7 @@ from visatb.cli import run_display
 from visatb.cli.run_display import Lines, duration
 from visatb.procedure import load_plan, load_project
 from visatb.running.book import Book
-from visatb.running.progress import AtWork, Progress, progress_of, steps_in
+from visatb.running.progress import AtWork, Paces, Progress, progress_of, steps_in
 
 BAR = "\r 10%|#   | 7/70 [00:01<00:09]\r 11%|#   | 8/70 [00:01<00:09]"
 
@@ -28,6 +28,8 @@ BAR = "\r 10%|#   | 7/70 [00:01<00:09]\r 11%|#   | 8/70 [00:01<00:09]"
         (f"{BAR}\nEvaluating: 3/5\n", 8),
         (f"=== visatb run: mini: train: {BAR}\n=== visatb run: mini: train, again\n", None),
         (f"=== visatb run: mini: train, again\n{BAR}", 8),
+        ("=== visatb run: mini: train: train.py --part 3/70 {a,b}\n", None),
+        ("=== visatb run: mini: train: train.py --part 3/70", None),
         ("1/170 11/701 1.5/70 71/70 7/70/2", None),
         ("70/70", 70),
         ("", None),
@@ -58,11 +60,30 @@ def test_time_is_estimated_from_what_was_done_and_is_at_work(book):
     nothing = progress_of(book, stages, [], 1)
     assert (nothing.steps, nothing.all_steps, nothing.stages, nothing.all_stages) == (1, 3, 2, 6)
     assert nothing.seconds_left == pytest.approx(2 * train.seconds + 2 * evaluate.seconds)
-    at_work = AtWork(stages[2], "0", 5.0, 1)
-    one = progress_of(book, stages, [at_work], 2)
+    # It took 90 seconds to begin, and 5 for a step.
+    at_work = AtWork(stages[2], "0", 95.0, 1, pace=(1, 5.0))
+    one = progress_of(book, stages, [at_work], 1)
     assert one.steps == 2
     speed = (train.seconds + 5.0) / 2
-    assert one.seconds_left == pytest.approx((speed + 2 * evaluate.seconds) / 2)
+    assert one.seconds_left == pytest.approx(speed + 2 * evaluate.seconds)
+
+
+def test_no_estimate_is_shorter_than_what_is_at_work_takes_with_its_evaluation(book):
+    stages = [stage for run in book.plan.runs[:3] for stage in book.stages[run.name]]
+    train, evaluate = (book.done(stage) for stage in stages[:2])
+    at_work = AtWork(stages[2], "0", 0.0, None)
+    left = progress_of(book, stages, [at_work], 64).seconds_left
+    assert left == pytest.approx(train.seconds + evaluate.seconds)
+
+
+def test_the_speed_of_a_training_is_that_since_its_first_count_was_seen(book):
+    stage, paces = book.stages["mini"][0], Paces()
+    assert paces.of(stage, None, 100.0) == (0, 0.0)
+    assert paces.of(stage, 3, 160.0) == (0, 0.0)
+    assert paces.of(stage, 7, 170.0) == (4, 10.0)
+    # Another attempt begins anew.
+    assert paces.of(stage, 1, 300.0) == (0, 0.0)
+    assert paces.of(stage, 2, 301.0) == (1, 1.0)
 
 
 def test_no_time_is_estimated_before_anything_tells(book):

@@ -441,9 +441,9 @@ def test_a_marker_on_a_full_disk_is_not_there(folder, monkeypatch):
         os,
         "fsync",
         lambda file: (
-            inner(file)
-            if "model" in str(Path(f"/proc/self/fd/{file}").readlink())
-            else no_space(file)
+            no_space(file)
+            if "train." in str(Path(f"/proc/self/fd/{file}").readlink())
+            else inner(file)
         ),
     )
     bell = Bell(())
@@ -456,6 +456,25 @@ def test_a_marker_on_a_full_disk_is_not_there(folder, monkeypatch):
         "train.done: cannot be written: No space left on device",
     )
     assert sorted(path.name for path in folder.iterdir()) == ["model", "train.log"]
+
+
+def test_a_model_is_on_the_disk_with_the_folders_that_name_it_before_its_marker(
+    folder, monkeypatch
+):
+    kept, inner = [], os.fsync
+
+    def fsync(file: int) -> None:
+        kept.append(os.path.relpath(Path(f"/proc/self/fd/{file}").readlink()).partition(".done")[0])
+        inner(file)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    bell = Bell(())
+    try:
+        order = order_in(folder, "mkdir -p model/part; touch model/part/a")
+        assert supervise._carry_out(order, bell).message == ""
+    finally:
+        bell.close()
+    assert kept == ["model/part/a", "model/part", "model", ".", "train", "."]
 
 
 def test_a_model_that_cannot_be_kept_is_not_done(folder, monkeypatch):

@@ -25,7 +25,7 @@ from running_project import (
 )
 
 from visatb.running import start as supervisor
-from visatb.running.order import Check, Order
+from visatb.running.order import Check, Needed, Order
 from visatb.running.wake import Bell
 
 # Ends at once when it is asked to, and says so; or does not; or ends as if all were well.
@@ -62,7 +62,7 @@ def test_stopping_ends_the_commands_and_says_what_is_unfinished(slow, number, co
     assert time.monotonic() - asked < 5
     assert process.returncode == code
     assert out.splitlines()[-3:] == [
-        "stopping; once more kills at once",
+        "stopping; Ctrl-C kills at once",
         "0 runs are done; unfinished: mini, with_mini:a, with_mini:b, STL:a, STL:b, EW; "
         "waiting for weights: VisATB",
         f"ended by {signal.Signals(number).name}; `visatb run` goes on from here",
@@ -155,7 +155,12 @@ def test_the_end_of_a_command_wakes_at_once_and_a_signal_is_told():
 
 
 def supervise(
-    folder: Path, line: str, *, grace: float = 0.3, lock: int | None = None
+    folder: Path,
+    line: str,
+    *,
+    grace: float = 0.3,
+    lock: int | None = None,
+    needed: tuple[Needed, ...] = (),
 ) -> subprocess.Popen[str]:
     """The supervisor of one training, the model of which is "model"."""
     order = Order(
@@ -170,7 +175,7 @@ def supervise(
         log=str(folder / "train.log"),
         marker=str(folder / "train.done"),
         failure=str(folder / "train.failed"),
-        needed=(),
+        needed=needed,
         fresh=True,
         check=Check("model", str(folder / "model")),
         grace=grace,
@@ -201,15 +206,73 @@ def test_a_command_that_does_not_end_is_killed_after_the_grace_time(tmp_path):
     assert 0.3 <= time.monotonic() - asked < 2
 
 
-def test_what_a_command_started_has_its_grace_time_too(tmp_path):
-    worker = "trap 'sleep 0.3; touch saved; exit' TERM; sleep 30 & wait"
-    process = supervise(tmp_path, f"({worker}) & trap 'exit 1' TERM; wait", grace=5.0)
-    while not (tmp_path / "train.log").exists():
-        time.sleep(0.01)
-    time.sleep(0.2)
+@pytest.mark.parametrize("started_by", ["sh", "setsid sh"])
+def test_what_a_command_started_is_asked_too_and_has_its_grace_time(tmp_path, started_by):
+    worker = 'trap "sleep 0.3; touch saved; exit" TERM; sleep 30 & touch ready; wait'
+    line = f"trap 'exit 1' TERM; {started_by} -c '{worker}' & wait"
+    process = supervise(tmp_path, line, grace=5.0)
+    wait_for(tmp_path / "ready")
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=10)
     assert (tmp_path / "saved").exists()
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 20
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_second_sigterm_takes_nothing_from_the_grace_time_and_sigint_ends_it(tmp_path):
+    for number, longest in ((signal.SIGTERM, 20.0), (signal.SIGINT, 1.0)):
+        process = supervise(tmp_path, f"trap '' TERM; touch {number}; {STUBBORN}", grace=1.2)
+        wait_for(tmp_path / str(int(number)))
+        process.send_signal(signal.SIGTERM)
+        asked = time.monotonic()
+        time.sleep(0.2)
+        process.send_signal(number)
+        process.communicate(timeout=30)
+        lasted = time.monotonic() - asked
+        assert lasted < longest
+        assert (lasted >= 1.2) == (number == signal.SIGTERM)
+
+
+def test_a_second_interrupt_ends_what_a_command_left_at_once(tmp_path):
+    left = f"setsid sh -c \"trap '' TERM; touch ready; {STUBBORN.partition('; ')[2]}\""
+    process = supervise(tmp_path, f"trap 'touch ended; exit 1' TERM; {left} & wait", grace=25.0)
+    wait_for(tmp_path / "ready")
+    process.send_signal(signal.SIGTERM)
+    wait_for(tmp_path / "ended")
+    time.sleep(0.1)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    asked = time.monotonic()
+    process.communicate(timeout=40)
+    assert time.monotonic() - asked < 10
+
+
+def test_a_signal_is_heard_while_a_large_file_is_read(tmp_path):
+    endless = Needed("/dev/zero", "0" * 64, "what the plan made")
+    process = supervise(tmp_path, "true", needed=(endless,))
+    time.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+    told = json.loads(process.communicate(timeout=10)[0] or "{}")
+    # One that came before there was a handler ends it as well.
+    assert told.get("kind", "stopped") == "stopped"
+    assert not (tmp_path / "train.log").exists()
+
+
+def test_locks_are_free_before_anybody_is_told_and_a_message_needs_no_reader(tmp_path):
+    lock = os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    missing = Needed("/nowhere/" + "x" * 200_000, "0" * 64, "what the plan made")
+    process = supervise(tmp_path, "true", lock=lock, needed=(missing,))
+    assert process.wait(20) == 0  # nobody has read yet
+    again = os.open(tmp_path / "lock", os.O_RDWR)
+    fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    told = json.loads(process.communicate()[0])
+    assert (told["kind"], len(told["message"])) == ("trouble", 2007)
 
 
 def test_what_a_failed_command_left_behind_is_ended(tmp_path):

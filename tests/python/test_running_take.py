@@ -118,6 +118,48 @@ def test_a_result_of_visatb_is_not_taken_before_there_are_weights(planned, comma
     )
 
 
+def test_a_file_that_cannot_be_read_is_not_taken(planned, command):
+    ran = command("run", "--take", f"mini={'x' * 5000}")
+    assert (ran.code, ran.err) == (3, f"visatb: {'x' * 197}...: File name too long\n")
+    Path("s.json").write_text(scores_of(50, 40), encoding="utf-8")
+    Path("visatb-output/runs").write_text("", encoding="utf-8")
+    ran = command("run", "--take", "mini=s.json")
+    assert (ran.code, ran.err) == (
+        3,
+        "visatb: visatb-output/runs/mini: cannot be written: Not a directory\n",
+    )
+
+
+def test_scores_by_sample_are_taken_only_of_the_samples_of_the_split(planned, command):
+    values = {f"av{number}": 1 for number in range(5)}
+    for broken, message in (
+        ({**values, "other": 1}, '"other" is no sample of it in '),
+        (dict(list(values.items())[1:]), '4 of 5 samples; "av0" is missing'),
+    ):
+        Path("s.json").write_text(
+            json.dumps({"a": {"em": broken}, "b": {"em": 1}}), encoding="utf-8"
+        )
+        ran = command("run", "--take", "mini=s.json")
+        assert ran.code == 3
+        assert ran.err.startswith(f"visatb: s.json: a.em: {message}")
+    Path("s.json").write_text(json.dumps({"a": {"em": values}, "b": {"em": 1}}), encoding="utf-8")
+    assert command("run", "--take", "mini=s.json").code == 0
+
+
+def test_what_a_failed_evaluation_wrote_is_not_taken_as_its_result(tmp_path):
+    evaluate = """echo '{{"a": {{"em": 1}}, "b": {{"em": 1}}}}' > {scores}; exit 4 # {model}"""
+    folder = write_project(tmp_path, evaluate=evaluate)
+    assert finish(folder, "--only", "mini", LITTLE_SECONDS="0")[0] == 5
+    code, _, err = finish(folder, "--take", "mini")
+    assert (code, err) == (
+        3,
+        "visatb: mini: evaluate: failed here; where what it wrote was made anew since, expected "
+        "visatb-output/runs/mini/evaluate.failed to be removed\n",
+    )
+    (folder / "visatb-output/runs/mini/evaluate.failed").unlink()
+    assert finish(folder, "--take", "mini")[1] == "mini: taken in\n"
+
+
 def test_a_run_that_is_at_work_is_not_taken(tmp_path):
     folder = write_project(tmp_path, run="jobs = 1\n")
     process = start(folder, "--only", "mini", LITTLE_SECONDS="1.0")
@@ -241,8 +283,9 @@ def test_metrics_that_answers_cannot_be_scored_by_are_refused_before_anything_is
     tasks = f'[tasks.a]\nmetrics = [{metric}]\n[tasks.b]\nmetrics = ["exact_match"]\n'
     write_project(folder, tasks=tasks, evaluate=EVALUATE)
     assert command("plan").code == 0
-    ran = command("run")
-    assert (ran.code, ran.err) == (3, f"visatb: visatb.toml: tasks.a.metrics: {message}\n")
+    for arguments in ([], ["--take", "mini"]):
+        ran = command("run", *arguments)
+        assert (ran.code, ran.err) == (3, f"visatb: visatb.toml: tasks.a.metrics: {message}\n")
     assert not Path("visatb-output/runs").exists()
 
 

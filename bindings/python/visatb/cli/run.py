@@ -86,14 +86,9 @@ def run(arguments: argparse.Namespace) -> int:
         warn(project, plan)
     book = Book(project, plan)
     book.check()
-    others = book.of_other_commands()
-    if others:
-        display.warn(
-            f"warning: done by another command than {called(Path(project.file))} has now: "
-            f"{', '.join(others)}; they count as they are, and a run whose folder is removed is "
-            "done again"
-        )
     chosen = _chosen(book, arguments.only)
+    for line in book.changed_commands():
+        display.warn(f"warning: {line}")
     if arguments.dry_run:
         write(run_formats.table(book, chosen))
         return 0
@@ -107,7 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.take:
         return 0
     check_commands(project)
-    check_stages(book)
+    check_stages(book, plan.runs)
     display.open()
     try:
         report = Runner(book, chosen, display).run()

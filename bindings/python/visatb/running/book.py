@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from .._errors import DataError, FileError
 from ..procedure.places import needs_weights, weights_file
 from ..procedure.plan import Plan, Run
 from ..procedure.project import Project
 from ..procedure.runs import MEASURE
 from .called import called
 from .markers import Marker, Scores, read_marker
-from .stages import Stage, all_stages, taken, template_of
+from .stages import Stage, all_stages, made_from, metrics_of, taken
 
 
 class Book:
@@ -26,6 +27,7 @@ class Book:
         self.project = project
         self.plan = plan
         self.stages = all_stages(project, plan)
+        self._metrics = metrics_of(plan)
         self._markers: dict[Path, tuple[tuple[int, ...], Marker]] = {}
 
     def marker(self, stage: Stage) -> Marker | None:
@@ -48,13 +50,19 @@ class Book:
         return marker
 
     def done(self, stage: Stage) -> Marker | None:
-        """The marker of a stage if it counts: an evaluation must be of the training that is there.
+        """The marker of a stage if it counts.
+
+        An evaluation must be of the training that is there, and of the tasks that are its own.
 
         Errors: FileError, DataError.
         """
         marker = self.marker(taken(self.project, stage.run)) or self.marker(stage)
-        if marker is None or stage.is_training or marker.stage != stage.name:
+        if marker is None or stage.evaluation is None or marker.stage != stage.name:
             return marker
+        # A task that got, or lost, a command of its own is now another stage's.
+        asked = {task: set(self._metrics[task]) for task in stage.evaluation.tasks}
+        if {task: set(scores) for task, scores in marker.scores.items()} != asked:
+            return None
         return marker if marker.training == self.training(stage.run) else None
 
     def training(self, run: Run) -> str | None:
@@ -78,8 +86,11 @@ class Book:
         return {task: scores[task] for task in run.scores}
 
     def has_result(self, run: Run) -> bool:
-        """Whether all stages of a run are done."""
-        return self.result(run) is not None
+        """Whether all stages of a run are done; they are not where a marker cannot be read."""
+        try:
+            return self.result(run) is not None
+        except (DataError, FileError):
+            return False
 
     def lacking(self, purpose: str) -> list[str]:
         """The runs of a purpose that have no result yet."""
@@ -103,22 +114,34 @@ class Book:
         if marker is None or marker.weights == sha256_of(path):
             return None
         folder = called(self.project.output / run.folder)
+        holds = "now holds" if path.exists() else "held, which is no longer there"
         return (
-            f"{run.name}: was trained with other weights than {called(path)} now holds; expected "
+            f"{run.name}: was trained with other weights than {called(path)} {holds}; expected "
             f"{folder} to be removed, and it is trained again"
         )
 
-    def of_other_commands(self) -> list[str]:
-        """The stages that were done by another command than the project has now.
+    def changed_commands(self) -> list[str]:
+        """What was done by another command, or from another base model, than the project has now.
 
         Errors: FileError, DataError.
         """
-        stages = (stage for run in self.plan.runs for stage in self.stages[run.name])
+        trained: list[str] = []
+        evaluated: list[str] = []
+        for run in self.plan.runs:
+            for stage in self.stages[run.name]:
+                marker = self.done(stage)
+                if marker is None or not marker.template:
+                    continue
+                if (marker.template, marker.base_model) != made_from(self.project, stage):
+                    names = trained if stage.is_training else evaluated
+                    names.append(run.name if stage.is_training else stage.label)
+        said = (("trained", trained), ("evaluated", evaluated))
         return [
-            stage.label
-            for stage in stages
-            if (marker := self.done(stage)) is not None
-            and marker.template not in ("", template_of(self.project, stage))
+            f"{', '.join(names)}: {what} by another command, or from another base model, than the "
+            f"project has now, and kept; to have that done again, remove the folders in "
+            f"{called(self.project.output / 'runs')}"
+            for what, names in said
+            if names
         ]
 
     def check(self) -> None:

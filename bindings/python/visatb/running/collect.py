@@ -46,5 +46,9 @@ def collect(book: Book) -> Collected:
             collected.notes.append(stale)
     if not gather_results(book):
         left = ", ".join(book.lacking(COMPARE))
-        collected.notes.append(f"nothing to compare yet; without a result are {left}")
+        collected.notes.append(
+            f"nothing to compare yet; without a result are {left}"
+            if left
+            else "nothing to compare: expected the results of a baseline and of another method"
+        )
     return collected

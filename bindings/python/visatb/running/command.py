@@ -62,7 +62,9 @@ class Command:
         self.pid = self._process.pid
 
     def wait(self, bell: Bell, grace: float) -> Ended:
-        """Waits for its end; a signal asks it to end, the grace's end or a second signal kills it.
+        """Waits for its end; a signal asks it to end; the grace's end, or then SIGINT, kills it.
+
+        A second SIGTERM changes nothing: whoever ends a whole machine sends it to everyone.
 
         Of a command that failed or was stopped, nothing is left afterwards; what one that ended
         well has left behind is meant to be there.
@@ -72,17 +74,26 @@ class Command:
             came = bell.wait(min(deadline - time.monotonic(), _FOREVER))
             if came and not was_stopped:
                 was_stopped, deadline = True, time.monotonic() + grace
-                self._signal(signal.SIGTERM)
+                self._ask()
                 came = came[1:]
-            if was_stopped and (came or time.monotonic() >= deadline):
+            if was_stopped and (signal.SIGINT in came or time.monotonic() >= deadline):
                 self._signal(signal.SIGKILL)
                 deadline = time.monotonic()
                 bell.wait(0.1)
         code = self._process.returncode
         if code != 0 or was_stopped:
             left = deadline - time.monotonic() if was_stopped else 0.0
-            leftovers.end(self._attempt, max(left, 0.0))
+            leftovers.end(self._attempt, max(left, 0.0), bell)
         return Ended(128 - code if code < 0 else code, was_stopped)
+
+    def _ask(self) -> None:
+        """Asks all that belongs to it to end, each once."""
+        self._signal(signal.SIGTERM)
+        for process in leftovers.processes_of(self._attempt):
+            # What it started may have made a group, or a session, of its own.
+            with suppress(ProcessLookupError, PermissionError):
+                if os.getpgid(process) != self.pid:
+                    os.kill(process, signal.SIGTERM)
 
     def _signal(self, number: int) -> None:
         # Not waited for yet, so the number is its own.

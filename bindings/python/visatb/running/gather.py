@@ -16,13 +16,12 @@ from ..procedure.places import PER_SAMPLE, SCORES, weights_of_method
 from ..procedure.plan import Plan
 from ..procedure.project import VISATB, Method, Project
 from ..procedure.runs import MEASURE
-from ..procedure.weighing import ALPHAS
-from ..scores import compute_weights
+from ..scores import Weights, compute_weights
 from .book import Book
 from .called import near
 from .markers import Scores
 from .results_in import score_of
-from .whole import json_bytes, put, writing
+from .whole import json_bytes, put, take_away, writing
 
 # Warnings that `visatb plan` has given already, before anything was trained.
 _SAID_BY_PLAN = {"few_mini_samples", "few_large_samples", "few_steps"}
@@ -47,7 +46,8 @@ class Gathered:
 def gather_weights(book: Book) -> Gathered:
     """Writes what is made from the measuring runs, all of which must be done.
 
-    Weights that the scores cannot carry are not written, and why is in the result.
+    Weights that the scores cannot carry are not written, what was there of them before is removed,
+    and why is in the result.
 
     Errors: FileError, DataError (a marker that is none).
     """
@@ -58,6 +58,8 @@ def gather_weights(book: Book) -> Gathered:
         lines = list(_per_sample(plan, results, gathered))
         if lines:
             put(project.output / PER_SAMPLE, per_sample_bytes(lines))
+        else:
+            take_away(project.output / PER_SAMPLE)
         document = scores_document(project, plan, results, with_samples=bool(lines))
         put(project.output / SCORES, json_bytes(document))
         _put_weights(project, gathered)
@@ -111,12 +113,22 @@ def _per_sample(
             for metric, value in scores.get(task, {}).items()
             if isinstance(value, dict)
         ]
-        if len({frozenset(table.values) for table in tables}) <= 1:
-            yield from tables
+        if len({frozenset(table.values) for table in tables}) > 1:
+            why = "its runs were scored on different samples"
+        elif not all(map(_is_text, tables[0].values if tables else ())):
+            why = "an id of its samples has half a character (a lone surrogate)"
         else:
-            gathered.notes.append(
-                f"{task}: its runs were scored on different samples, so {PER_SAMPLE} is without it"
-            )
+            yield from tables
+            continue
+        gathered.notes.append(f"{task}: {why}, so {PER_SAMPLE} is without it")
+
+
+def _is_text(sample: str) -> bool:
+    try:
+        sample.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _put_weights(project: Project, gathered: Gathered) -> None:
@@ -125,27 +137,25 @@ def _put_weights(project: Project, gathered: Gathered) -> None:
     variants = {method.name: method for method in project.methods if method.kind == VISATB}
     for method in ({VISATB: Method(VISATB, VISATB)} | variants).values():
         path = weights_of_method(project, method.name)
-        warnings = _warnings_if_current(path, scores, method.alphas)
-        if warnings is None:
-            try:
-                weights = compute_weights(scores, alphas=method.alphas)
-            except (DataError, ArgumentError) as error:
-                gathered.refused[method.name] = str(error)
-                continue
-            put(path, weights.to_json().encode())
-            warnings = weights.data["warnings"]
+        try:
+            expected = compute_weights(scores, alphas=method.alphas, intervals=False)
+            if not _is_current(path, scores, expected):
+                made = compute_weights(scores, alphas=method.alphas)
+                put(path, made.to_json().encode())
+        except (DataError, ArgumentError) as error:
+            gathered.refused[method.name] = str(error)
+            take_away(path)
+            continue
         notes = (
             f"{scores}: {warning['path']}: {warning['message']}"
-            for warning in warnings
+            for warning in expected.data["warnings"]
             if warning["code"] not in _SAID_BY_PLAN
         )
         gathered.notes += [note for note in notes if note not in gathered.notes]
 
 
-def _warnings_if_current(
-    path: Path, scores: Path, alphas: tuple[float, ...] | None
-) -> list[dict[str, str]] | None:
-    """The warnings of weights that were made from these scores already; None of any other.
+def _is_current(path: Path, scores: Path, expected: Weights) -> bool:
+    """Whether weights are there that were made from these scores, with these settings.
 
     They stay as they are: on another machine the last digit may come out otherwise, and runs would
     be told that they were trained with other weights.
@@ -154,11 +164,17 @@ def _warnings_if_current(
         data = json.loads(path.read_bytes())
         by_sample = scores.with_name(PER_SAMPLE)
         if by_sample.exists() and by_sample.stat().st_mtime_ns > path.stat().st_mtime_ns:
-            return None
-        same = data["scores_sha256"] == hashlib.sha256(scores.read_bytes()).hexdigest()
-        if alphas is not None:
-            made_with = (data["alphas"][key] * sum(alphas) for key in ALPHAS)
-            same = same and all(map(math.isclose, made_with, alphas))
-        return list(data["warnings"]) if same else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+            return False
+        if data["scores_sha256"] != hashlib.sha256(scores.read_bytes()).hexdigest():
+            return False
+        return _is_close(data["temperature"], expected.temperature) and all(
+            data[key].keys() == expected.data[key].keys()
+            and all(_is_close(data[key][name], value) for name, value in expected.data[key].items())
+            for key in ("alphas", "weights")
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _is_close(one: float, other: float) -> bool:
+    return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-12)

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from .wake import Bell
+
 VARIABLE = "VISATB_ATTEMPT"
 _SECONDS_TO_DIE = 30.0
 
@@ -28,8 +30,8 @@ def processes_of(attempt: str) -> Iterator[int]:
                     yield int(name)
 
 
-def end(attempt: str, grace: float = 0.0) -> None:
-    """Waits so long for the processes of an attempt to end by themselves, then kills them."""
+def end(attempt: str, grace: float = 0.0, bell: Bell | None = None) -> None:
+    """Waits so long, or until SIGINT, for an attempt's processes to end, then kills them."""
     if not Path("/proc/self/environ").exists():
         return
     patience = time.monotonic() + grace
@@ -39,4 +41,7 @@ def end(attempt: str, grace: float = 0.0) -> None:
             for process in alive:
                 with suppress(ProcessLookupError, PermissionError):
                     os.kill(process, signal.SIGKILL)
-        time.sleep(0.02)
+        if bell is None:
+            time.sleep(0.02)
+        elif signal.SIGINT in bell.wait(0.02):
+            patience = 0.0

@@ -27,12 +27,12 @@ class Marker:
         run, stage: which.
         attempt: the one that did it.
         command: its line; "" for a result that was taken in.
-        template: what the line was made from; "" for a result that was taken in.
         weights: the SHA-256 of the weights that it trained with, or "".
         training: the attempt that trained what was evaluated, or "".
         gpus, host: where.
         began, ended: when, in seconds since 1970.
         steps: of a training.
+        template, base_model: what the command was made from; "" where nobody said so.
         scores: of an evaluation, as it was checked.
     """
 
@@ -44,11 +44,12 @@ class Marker:
     host: str
     began: float
     ended: float
-    template: str = ""
     gpus: str = ""
     weights: str = ""
     training: str = ""
     steps: int = 0
+    template: str = ""
+    base_model: str = ""
     scores: Scores = field(default_factory=dict)
 
     @property
@@ -61,8 +62,9 @@ class Marker:
 
         Errors: FileError.
         """
+        # In ASCII, for names of files and of samples may have what is no UTF-8.
         content = {"visatb_done": 1, **asdict(self)}
-        write_whole(near(path), (json.dumps(content, ensure_ascii=False) + "\n").encode())
+        write_whole(near(path), (json.dumps(content) + "\n").encode())
         # Without its name the marker is not there, and the stage is done again: no error.
         with suppress(OSError):
             keep_file(path.parent)
@@ -91,20 +93,18 @@ def read_marker(path: Path, plan: str) -> Marker | None:
     return marker
 
 
-def save_failure(path: Path, outcome: Outcome) -> None:
+def save_failure(path: Path, attempt: str, outcome: Outcome) -> None:
     """Leaves word of a failed attempt for those who watch it from elsewhere, if it can be left."""
     with suppress(FileError):
-        write_whole(path, outcome.to_json().encode())
+        write_whole(path, json.dumps({"attempt": attempt, **asdict(outcome)}).encode())
 
 
-def read_failure(path: Path, since: float) -> Outcome | None:
-    """The failure that was left since then; None where there is none."""
+def read_failure(path: Path) -> tuple[str, Outcome] | None:
+    """The attempt that failed last, and why; None where no word of it is there."""
     try:
-        if path.stat().st_mtime < since:
-            return None
         content = _read(path)
-        return None if content is None else Outcome.from_content(content)
-    except (OSError, DataError, KeyError):
+        return None if content is None else (content["attempt"], Outcome.from_content(content))
+    except (DataError, FileError, KeyError):
         return None
 
 

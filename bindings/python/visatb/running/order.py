@@ -11,6 +11,9 @@ from typing import Any
 # How long a command may take to end when it is asked to.
 GRACE_SECONDS = 10.0
 
+# What a message may have of characters.
+_MOST = 2000
+
 # {task: metrics}
 Asked = dict[str, list[str]]
 
@@ -58,7 +61,6 @@ class Order:
         run, stage: what is done.
         attempt: its name, of which there is one.
         line: the shell's line.
-        template: what it was made from.
         folder: where it is run.
         environment: what it gets besides this process's.
         gpus: on which; "" where none is named.
@@ -69,6 +71,7 @@ class Order:
         weights: the SHA-256 of the weights that it trains with.
         training: the attempt that trained what is evaluated.
         steps: of the training.
+        template, base_model: what the line was made from.
         locks: [descriptor, path] of every lock that was taken for it.
         grace: seconds that it has to end when it is asked to.
     """
@@ -87,10 +90,11 @@ class Order:
     needed: tuple[Needed, ...]
     fresh: bool
     check: Check
-    template: str = ""
     weights: str = ""
     training: str = ""
     steps: int = 0
+    template: str = ""
+    base_model: str = ""
     locks: tuple[tuple[int, str], ...] = ()
     grace: float = GRACE_SECONDS
 
@@ -124,6 +128,13 @@ class Outcome:
 
     kind: str
     message: str = ""
+
+    def shortened(self) -> Outcome:
+        """With a message that people can read, and that any pipe takes without a reader."""
+        if len(self.message) <= _MOST:
+            return self
+        half = _MOST // 2
+        return Outcome(self.kind, f"{self.message[:half]} [...] {self.message[-half:]}")
 
     def to_json(self) -> str:
         """As text."""

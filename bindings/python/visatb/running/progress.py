@@ -8,7 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from .._errors import DataError, FileError
 from .book import Book
+from .markers import Marker
 from .stages import Stage
 from .supervise import HEADER
 
@@ -24,6 +26,7 @@ class AtWork:
         gpus: on which; "" where none is named.
         elapsed: seconds since it began.
         steps: that it has trained, as its log says; None where it does not say so.
+        pace: steps, and the seconds that they took, since its first count was seen.
         where: host and process, of one that another `visatb run` began; "" else.
     """
 
@@ -32,6 +35,7 @@ class AtWork:
     elapsed: float
     steps: int | None
     where: str = ""
+    pace: tuple[int, float] = (0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -59,11 +63,30 @@ def steps_in(log: Path, total: int) -> int | None:
         size = file.seek(0, 2)
         file.seek(max(size - _TAIL, 0))
         text = file.read(_TAIL).decode(errors="replace")
-        own = text.rpartition(HEADER)[2]
+        _, header, own = text.rpartition(HEADER)
+        if header:
+            # Its first line is the command, which may have such numbers too.
+            own = own.partition("\n")[2]
         found = re.findall(rf"(?<![\d/.])(\d+)/{total}(?![\d/.])", own)
         steps = [int(number) for number in found if int(number) <= total]
         return steps[-1] if steps else None
     return None
+
+
+class Paces:
+    """How fast trainings are, each since its first count was seen."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, tuple[int, float]] = {}
+
+    def of(self, stage: Stage, steps: int | None, now: float) -> tuple[int, float]:
+        """Steps, and the seconds that they took; (0, 0.0) before there is a second count."""
+        if steps is None:
+            return 0, 0.0
+        first = self._first.get(stage.label)
+        if first is None or steps < first[0]:  # another attempt counts anew
+            first = self._first[stage.label] = steps, now
+        return steps - first[0], now - first[1]
 
 
 def progress_of(
@@ -79,7 +102,7 @@ def progress_of(
     """
     stages, at_work = list(stages), tuple(at_work)
     left, speed = _Work(), _Work()
-    markers = [book.done(stage) for stage in stages]
+    markers = [_done(book, stage) for stage in stages]
     for stage, marker in zip(stages, markers, strict=True):
         if marker is None:
             left.add(stage, stage.run.steps, 1.0)
@@ -87,7 +110,8 @@ def progress_of(
             speed.add(stage, stage.run.steps, 1.0, marker.seconds)
     for one in at_work:
         if one.stage.is_training and one.steps:
-            speed.add(one.stage, one.steps, 0.0, one.elapsed)
+            # Without what it took to begin, to load a model and to compile.
+            speed.add(one.stage, one.pace[0], 0.0, one.pace[1])
             left.steps -= one.steps
         elif not one.stage.is_training:
             mean = speed.evaluating / speed.evaluations if speed.evaluations else 0.0
@@ -98,9 +122,16 @@ def progress_of(
         all_steps=all_steps,
         stages=sum(marker is not None for marker in markers),
         all_stages=len(stages),
-        seconds_left=_estimate(left, speed, slots),
+        seconds_left=_estimate(left, speed, at_work, slots),
         at_work=at_work,
     )
+
+
+def _done(book: Book, stage: Stage) -> Marker | None:
+    try:
+        return book.done(stage)
+    except (DataError, FileError):  # which others say
+        return None
 
 
 @dataclass
@@ -121,12 +152,19 @@ class _Work:
             self.evaluating += seconds
 
 
-def _estimate(left: _Work, speed: _Work, slots: int) -> float | None:
+def _estimate(left: _Work, speed: _Work, at_work: Iterable[AtWork], slots: int) -> float | None:
     """None where nothing tells how long a training takes."""
     if left.steps and not speed.steps:
         return None
-    seconds = left.steps * speed.training / speed.steps if speed.steps else 0.0
-    if speed.evaluations:
-        # Evaluations whose time nobody knows yet are left out.
-        seconds += left.evaluations * speed.evaluating / speed.evaluations
-    return seconds / slots
+    step = speed.training / speed.steps if speed.steps else 0.0
+    # Evaluations whose time nobody knows yet are left out.
+    evaluation = speed.evaluating / speed.evaluations if speed.evaluations else 0.0
+    whole = left.steps * step + left.evaluations * evaluation
+    # However many places are free: what is at work is done in one, and is scored after that.
+    chains = (
+        (one.stage.run.steps - (one.steps or 0)) * step + evaluation
+        if one.stage.is_training
+        else max(evaluation - one.elapsed, 0.0)
+        for one in at_work
+    )
+    return max([whole / slots, *chains])

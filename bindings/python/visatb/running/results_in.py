@@ -71,9 +71,11 @@ def check_ids(scores: Scores, name: str, ids: Mapping[str, Path]) -> None:
             place = f"{name}: {task}.{metric}"
             unknown = sorted(values.keys() - expected)
             if unknown:
-                raise DataError(f'{place}: "{unknown[0]}" is no sample of it in {called(path)}')
+                raise DataError(
+                    f'{place}: "{_cut(unknown[0])}" is no sample of it in {called(path)}'
+                )
             if len(values) < len(expected):
-                missing = min(expected - values.keys())
+                missing = _cut(min(expected - values.keys()))
                 raise DataError(
                     f'{place}: {len(values)} of {len(expected)} samples; "{missing}" is missing'
                 )
@@ -91,6 +93,8 @@ def _parsed(path: Path, name: str) -> dict[str, Any]:
         text = path.read_bytes().decode()
     except FileNotFoundError:
         raise DataError(f"{name}: was not written") from None
+    except IsADirectoryError:
+        raise DataError(f"{name}: is a folder; expected a file of scores") from None
     except OSError as reason:
         raise FileError(f"{name}: {reason.strerror}") from reason
     except UnicodeDecodeError:
@@ -112,7 +116,7 @@ def _once(name: str) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
         if len(content) < len(pairs):
             seen: set[str] = set()
             twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-            raise DataError(f'{name}: "{twice}" is there twice')
+            raise DataError(f'{name}: "{_cut(twice)}" is there twice')
         return content
 
     return hook
@@ -127,14 +131,15 @@ def _no_constant(name: str) -> Callable[[str], None]:
 
 def _unwrapped(content: dict[str, Any], name: str, plan: str, run: str) -> dict[str, Any]:
     if content[_WRAPPED] != 1:
-        raise DataError(f"{name}: {_WRAPPED}: {content[_WRAPPED]!r}; expected 1")
+        raise DataError(f"{name}: {_WRAPPED}: {_cut(repr(content[_WRAPPED]))}; expected 1")
     unknown = sorted(content.keys() - _WRAPPING)
     if unknown:
-        raise DataError(f'{name}: "{unknown[0]}" is unknown beside {_WRAPPED}')
+        raise DataError(f'{name}: "{_cut(unknown[0])}" is unknown beside {_WRAPPED}')
     if content.get("plan", plan) != plan:
         raise DataError(f"{name}: scores of another plan")
     if content.get("run", run) != run:
-        raise DataError(f'{name}: scores of the run "{content["run"]}"; expected "{run}"')
+        other = _cut(str(content["run"]))
+        raise DataError(f'{name}: scores of the run "{other}"; expected "{run}"')
     scores = content.get("scores")
     if not isinstance(scores, dict):
         raise DataError(f"{name}: scores: expected an object, {{task: {{metric: number}}}}")
@@ -151,7 +156,7 @@ def _check_keys(found: object, expected: Iterable[str], place: str, what: str) -
     for key in found:
         if key not in expected:
             known = ", ".join(expected)
-            raise DataError(f'{place}: "{key}" is no {what} that was asked; expected {known}')
+            raise DataError(f'{place}: "{_cut(key)}" is no {what} that was asked; expected {known}')
 
 
 def _check_value(value: object, place: str) -> None:
@@ -161,7 +166,8 @@ def _check_value(value: object, place: str) -> None:
         for sample, number in value.items():
             if not _is_finite(number):
                 shown = json.dumps(number)[:40]
-                raise DataError(f'{place}: sample "{sample}" has {shown}; expected a finite number')
+                found = f'sample "{_cut(sample)}" has {shown}'
+                raise DataError(f"{place}: {found}; expected a finite number")
     elif not _is_finite(value):
         shown = json.dumps(value)[:40]
         raise DataError(f"{place}: {shown}; expected a finite number, or one for every sample")
@@ -171,6 +177,11 @@ def _is_finite(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     return -LARGEST < value < LARGEST
+
+
+def _cut(key: str) -> str:
+    """A key for a message: any file may hold any key."""
+    return key if len(key) <= 100 else f"{key[:97]}..."
 
 
 def _lines(path: Path) -> set[str]:

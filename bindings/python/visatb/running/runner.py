@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,15 +17,16 @@ from typing import Any, Protocol
 from .._errors import DataError, FileError
 from ..procedure.places import needs_weights
 from ..procedure.plan import Run
+from ..procedure.runs import MEASURE
 from ..procedure.templates import placeholders
 from . import locks
 from .book import Book
 from .compare import gather_results
 from .gather import Gathered, gather_weights
-from .markers import read_failure
+from .markers import Marker, read_failure
 from .order import FAILED, STOPPED, TROUBLE, Order, Outcome
 from .orders import order_of
-from .progress import AtWork, Progress, progress_of, steps_in
+from .progress import AtWork, Paces, Progress, progress_of, steps_in
 from .slots import Slot, Slots
 from .stages import Stage, template_of
 from .wake import Bell
@@ -112,8 +115,12 @@ class Runner:
         self._report = Report()
         self._gathered: Gathered | None = None
         self._settled: set[str] = set()
-        self._began = time.time()
+        self._paces = Paces()
+        # Attempts that failed before this: the clocks of other machines tell nothing.
+        failures = ((stage.label, read_failure(stage.failure)) for stage in self._stages)
+        self._failed_before = {label: found[0] for label, found in failures if found}
         self._full = False
+        self._has_said_full = False
 
     def run(self) -> Report:
         """Does all that can be done.
@@ -123,10 +130,16 @@ class Runner:
         bell = Bell(_SIGNALS)
         try:
             self._loop(bell)
+        except BaseException:
+            for one in self._active:
+                self._display.warn(
+                    f"{one.stage.label} goes on without this (process {one.process.pid})"
+                )
+            raise
         finally:
             bell.close()
         if not self._report.stopped_by:
-            gather_results(self._book)
+            self._compare()
         self._conclude()
         return self._report
 
@@ -136,6 +149,7 @@ class Runner:
                 self._start_ready()
             if not self._active and not (self._is_waiting and not self._report.stopped_by):
                 return
+            self._say_if_full()
             self._display.tick(self._progress())
             for number in bell.wait(_POLL_SECONDS):
                 if number == signal.SIGHUP:
@@ -150,6 +164,19 @@ class Runner:
     def _is_waiting(self) -> bool:
         """For stages or for places that others hold."""
         return bool(self._watched) or self._full
+
+    def _say_if_full(self) -> None:
+        """Says once that what is ready waits for places that other runs of the plan hold."""
+        if not self._full or self._active or self._has_said_full:
+            return
+        holders = [
+            f"{one.get('run')}: {one.get('stage')} ({place_of(one)})"
+            for one in self._slots.holders()
+            if f"{one.get('run')}: {one.get('stage')}" not in self._watched
+        ]
+        if holders:
+            self._has_said_full = True
+            self._display.say(f"no place is free: at work are {', '.join(holders)}")
 
     def _start_ready(self) -> None:
         known = -1
@@ -182,15 +209,28 @@ class Runner:
                 continue
             if self._is_active(stage) or stage.run.name in self._report.troubles:
                 continue
-            if self._book.done(stage) is not None:
+            if self._done(stage) is not None:
                 self._settled.add(stage.label)
+            elif stage.label in self._settled:
+                continue
             elif self._has_weights(stage.run) and (stage.is_training or self._is_trained(stage)):
                 yield stage
+
+    def _done(self, stage: Stage) -> Marker | None:
+        """The marker of a stage if it counts; one that cannot be read fails its stage alone."""
+        try:
+            return self._book.done(stage)
+        except (DataError, FileError) as error:
+            if stage.label not in self._report.failed:
+                self._fail(stage, Outcome(TROUBLE, str(error)))
+            return None
 
     def _is_trained(self, stage: Stage) -> bool:
         """Whether what a stage evaluates is there, and its supervisor has come to its end."""
         training = self._book.stages[stage.run.name][0]
-        return not self._is_active(training) and self._book.training(stage.run) is not None
+        if training.is_training and (self._is_active(training) or self._done(training) is None):
+            return False
+        return stage.label not in self._settled
 
     def _has_weights(self, run: Run) -> bool:
         """Whether a run can have the weights that it trains with."""
@@ -209,13 +249,16 @@ class Runner:
             return False
         held = [lock]
         try:
-            # What another did since it was last looked at.
-            failure = read_failure(stage.failure, self._began)
+            # What another did since it was last looked at; shared file systems may have to be asked
+            # for a folder's names before they see what is new in it.
+            with suppress(OSError):
+                os.listdir(stage.folder)  # noqa: PTH208 - asked, not used
             if self._book.done(stage) is not None:
                 self._settle(stage)
                 return False
-            if failure is not None:
-                self._fail(stage, failure)
+            failure = read_failure(stage.failure)
+            if failure is not None and failure[0] != self._failed_before.get(stage.label):
+                self._fail(stage, failure[1])
                 return False
             port = None
             if "port" in placeholders(template_of(self._book.project, stage)):
@@ -259,8 +302,10 @@ class Runner:
         for one in [one for one in self._active if one.process.poll() is not None]:
             self._active.remove(one)
             outcome = _told(one.process)
-            if self._book.done(one.stage) is not None:
+            if self._done(one.stage) is not None:
                 self._settle(one.stage)
+            elif one.stage.label in self._settled:  # its marker cannot be read
+                continue
             elif outcome is None:
                 # Its command may live on, and holds the lock until it ends.
                 self._lost.add(one.stage.label)
@@ -292,9 +337,9 @@ class Runner:
                 continue
             lock.release()
             del self._watched[stage.label]
-            if self._book.done(stage) is not None:
+            if self._done(stage) is not None:
                 self._settle(stage)
-            elif stage.label in self._lost:
+            elif stage.label in self._lost and not self._report.stopped_by:
                 self._fail(stage, Outcome(FAILED, "its supervisor was killed"))
 
     def _settle(self, stage: Stage) -> None:
@@ -302,7 +347,7 @@ class Runner:
         if stage.label in self._settled:
             return
         self._settled.add(stage.label)
-        marker = self._book.done(stage)
+        marker = self._done(stage)
         self._display.ended(stage, 0.0 if marker is None else marker.seconds)
         self._refuse_stale([stage.run])
         if not stage.is_measuring and self._book.has_result(stage.run):
@@ -311,8 +356,12 @@ class Runner:
     def _compare(self) -> None:
         try:
             gather_results(self._book)
-        except FileError as error:
-            self._display.warn(str(error))
+        except (DataError, FileError) as error:
+            if self._report.troubles.get("results") != str(error):
+                self._display.warn(str(error))
+            self._report.troubles["results"] = str(error)
+        else:
+            self._report.troubles.pop("results", None)
 
     def _fail(self, stage: Stage, outcome: Outcome) -> None:
         self._settled.add(stage.label)
@@ -325,14 +374,16 @@ class Runner:
             return
         try:
             self._gathered = gather_weights(self._book)
-        except FileError as error:
+        except (DataError, FileError) as error:
             refused = {run.method: str(error) for run in self._book.plan.runs}
             self._gathered = Gathered(refused=refused)
             self._report.troubles["weights"] = str(error)
             self._display.warn(str(error))
             return
         for method, why in self._gathered.refused.items():
-            self._report.troubles[f"weights of {method}"] = why
+            # Of no concern to runs that neither measure nor train with them.
+            if any(run.purpose == MEASURE or run.method == method for run in self._runs):
+                self._report.troubles[f"weights of {method}"] = why
             self._display.warn(f"no weights for {method}: {why}")
         for note in self._gathered.notes:
             self._display.warn(f"warning: {note}")
@@ -340,31 +391,41 @@ class Runner:
 
     def _refuse_stale(self, runs: Sequence[Run]) -> None:
         for run in runs:
-            stale = self._book.stale(run) if self._has_weights(run) else None
+            try:
+                stale = None if self._gathered is None else self._book.stale(run)
+            except (DataError, FileError):  # which its stages say
+                continue
             if stale is not None and run.name not in self._report.troubles:
                 self._report.troubles[run.name] = stale
                 self._display.warn(stale)
 
     def _stop(self, number: int) -> None:
-        """Asks the commands that were started here to end; asked twice, kills them."""
-        if not self._report.stopped_by:
+        """Asks the commands that were started here to end; Ctrl-C after that kills them."""
+        is_first = not self._report.stopped_by
+        if is_first:
             self._report.stopped_by = number
             if self._active:
-                self._display.say("stopping; once more kills at once")
+                self._display.say("stopping; Ctrl-C kills at once")
         for one in self._active:
-            one.process.send_signal(signal.SIGTERM)
+            if is_first:
+                one.process.send_signal(signal.SIGTERM)
+            elif number == signal.SIGINT:
+                one.process.send_signal(signal.SIGINT)
 
     def _progress(self) -> Progress:
         now = time.time()
-        at_work = [
-            AtWork(one.stage, one.gpus, now - one.began, _steps(one.stage)) for one in self._active
-        ]
+        at_work = [self._at_work(one.stage, one.gpus, one.began, now, "") for one in self._active]
         for stage in self._watched.values():
             holder = locks.holder_of(stage.lock)
             since = float(holder.get("since", now))
             gpus, where = str(holder.get("gpus", "")), place_of(holder)
-            at_work.append(AtWork(stage, gpus, max(now - since, 0.0), _steps(stage), where))
+            at_work.append(self._at_work(stage, gpus, since, now, where))
         return progress_of(self._book, self._stages, at_work, self._slots.count)
+
+    def _at_work(self, stage: Stage, gpus: str, began: float, now: float, where: str) -> AtWork:
+        steps = steps_in(stage.log, stage.run.steps) if stage.is_training else None
+        pace = self._paces.of(stage, steps, now)
+        return AtWork(stage, gpus, max(now - began, 0.0), steps, where, pace)
 
     def _conclude(self) -> None:
         report, book = self._report, self._book
@@ -387,10 +448,6 @@ def place_of(holder: dict[str, Any]) -> str:
     return (
         f"process {holder['pid']} on {holder['host']}" if {"pid", "host"} <= holder.keys() else ""
     )
-
-
-def _steps(stage: Stage) -> int | None:
-    return steps_in(stage.log, stage.run.steps) if stage.is_training else None
 
 
 def _with_locks(order: Order, held: Sequence[locks.Lock]) -> Order:

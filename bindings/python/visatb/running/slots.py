@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .._errors import FileError
 from ..procedure.plan import file_name_of
@@ -16,6 +17,8 @@ from .locks import Lock
 
 # Below those that systems give to connections by themselves.
 _PORTS = range(29500, 32768)
+
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Slot(NamedTuple):
@@ -39,8 +42,11 @@ class Slots:
     """The places that this machine has, by a project's commands."""
 
     def __init__(self, output: Path, commands: Commands) -> None:
-        self._folder = output / "locks" / f"on {file_name_of(os.uname().nodename)}"
+        self._folder = output / "locks" / f"on {_machine()}"
         self._commands = commands
+        # Two projects on one machine do not begin their search at the same port.
+        digest = hashlib.sha256(os.fsencode(output.absolute())).digest()
+        self._first_port = int.from_bytes(digest[:4], "big") % len(_PORTS)
 
     @property
     def count(self) -> int:
@@ -56,12 +62,11 @@ class Slots:
         Errors: FileError.
         """
         if not self._commands.gpus:
-            names = [f"job {number}" for number in range(self._commands.jobs)]
-            lock = next(filter(None, map(self._take, names)), None)
+            lock = next(filter(None, map(self._take, self._names())), None)
             return None if lock is None else Slot((), (lock,))
         held: dict[str, Lock] = {}
-        for gpu in self._commands.gpus:
-            lock = self._take(f"gpu {file_name_of(gpu)}")
+        for gpu, name in zip(self._commands.gpus, self._names(), strict=True):
+            lock = self._take(name)
             if lock is not None:
                 held[gpu] = lock
             if len(held) == self._commands.gpus_per_run:
@@ -75,7 +80,7 @@ class Slots:
 
         Errors: FileError.
         """
-        for port in _PORTS:
+        for port in (*_PORTS[self._first_port :], *_PORTS[: self._first_port]):
             lock = self._take(f"port {port}")
             if lock is not None:
                 if _is_free(port):
@@ -83,8 +88,31 @@ class Slots:
                 lock.release()
         raise FileError("no port is free for {port}")
 
+    def holders(self) -> list[dict[str, Any]]:
+        """Who says to hold the places, each once."""
+        found = [locks.holder_of(self._path(name)) for name in self._names()]
+        return [one for place, one in enumerate(found) if one and one not in found[:place]]
+
+    def _names(self) -> list[str]:
+        commands = self._commands
+        if not commands.gpus:
+            return [f"job {number}" for number in range(commands.jobs)]
+        return [f"gpu {file_name_of(gpu)}" for gpu in commands.gpus]
+
+    def _path(self, name: str) -> Path:
+        return self._folder / f"{name}.lock"
+
     def _take(self, name: str) -> Lock | None:
-        return locks.take(self._folder / f"{name}.lock")
+        return locks.take(self._path(name))
+
+
+def _machine() -> str:
+    """What is one machine's own: its containers have names of their own, and share its GPUs."""
+    with suppress(OSError):
+        boot = _BOOT.read_text(encoding="ascii").strip()
+        if boot:
+            return boot
+    return file_name_of(os.uname().nodename)
 
 
 def _is_free(port: int) -> bool:

@@ -51,10 +51,11 @@ def main() -> int:
     except (ValueError, KeyError, TypeError):
         return 1  # whoever wrote it was killed while writing, and nothing has begun
     outcome = _carry_out(order, bell)
+    # First, for what is told waits where nobody reads it.
+    _free(order)
     with suppress(OSError):
         sys.stdout.write(outcome.to_json())
         sys.stdout.flush()
-    _free(order)
     # Standard output may be closed at its other end, of which Python would complain at exit.
     os._exit(0)
 
@@ -62,7 +63,7 @@ def main() -> int:
 def _carry_out(order: Order, bell: Bell) -> Outcome:
     try:
         _take_over(order)
-        _prepare(order)
+        _prepare(order, bell)
         _work(order, bell)
         outcome = Outcome(DONE)
     except _NotDoneError as error:
@@ -71,8 +72,9 @@ def _carry_out(order: Order, bell: Bell) -> Outcome:
         outcome = Outcome(TROUBLE, str(error))
     except Exception as error:  # noqa: BLE001 - what nobody thought of must be said by somebody
         outcome = Outcome(TROUBLE, f"{type(error).__name__}: {error}")
+    outcome = outcome.shortened()
     if outcome.kind in {FAILED, TROUBLE}:
-        save_failure(Path(order.failure), outcome)
+        save_failure(Path(order.failure), order.attempt, outcome)
     return outcome
 
 
@@ -111,10 +113,10 @@ def _free(order: Order) -> None:
         lock.release()
 
 
-def _prepare(order: Order) -> None:
+def _prepare(order: Order, bell: Bell) -> None:
     """Sees that everything is there, and nothing of an earlier attempt."""
     for needed in order.needed:
-        if _sha256(Path(needed.path)) != needed.sha256:
+        if _sha256(Path(needed.path), bell) != needed.sha256:
             raise DataError(f"{called(Path(needed.path))}: is not {needed.what}")
     marker = Path(order.marker)
     try:
@@ -129,19 +131,40 @@ def _prepare(order: Order) -> None:
 
 
 def _continues(order: Order) -> bool:
-    """Whether what is there was begun with what there is now; says so for the next attempt."""
-    begun = Path(order.marker).with_suffix(".begun")
-    state = json.dumps([order.plan, *(needed.sha256 for needed in order.needed)]).encode()
-    with suppress(OSError):
-        if begun.read_bytes() == state:
+    """Whether what is there was begun with what there is now; says so for the next attempt.
+
+    Errors: DataError (another command began it: what it wrote may be days of work).
+    """
+    begun, path = Path(order.marker).with_suffix(".begun"), Path(order.check.path)
+    state = [order.plan, *(needed.sha256 for needed in order.needed)]
+    command = [order.template, order.base_model]
+    with suppress(OSError, ValueError):
+        was = json.loads(begun.read_bytes())
+        if was == {"with": state, "command": command}:
             return True
-    _remove(Path(order.check.path))
-    write_whole(near(begun), state)
+        if path.exists() and isinstance(was, dict) and was.get("with") == state:
+            raise DataError(
+                f"{called(path)}: was begun by another command, or from another base model, than "
+                "the project has now; expected it to be removed, or the command to be as it was"
+            )
+    _remove(path)
+    write_whole(near(begun), json.dumps({"with": state, "command": command}).encode())
     return True
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
+    """Removes what an earlier attempt wrote; a link that leads to an empty folder stays.
+
+    Errors: DataError (a link that leads to a folder with something in it), OSError.
+    """
+    if path.is_symlink() and path.is_dir():
+        # What it leads to may be more than an attempt wrote.
+        if any(path.iterdir()):
+            raise DataError(
+                f"{called(path)}: is a link to a folder that is not empty; expected that folder to "
+                "be emptied, and then it is written into"
+            )
+    elif path.is_dir():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
@@ -166,11 +189,12 @@ def _work(order: Order, bell: Bell) -> None:
         host=os.uname().nodename,
         began=began,
         ended=time.time(),
-        template=order.template,
         gpus=order.gpus,
         weights=order.weights,
         training=order.training,
         steps=order.steps,
+        template=order.template,
+        base_model=order.base_model,
         scores=scores,
     ).save(Path(order.marker))
 
@@ -260,12 +284,15 @@ def _keep_model(path: Path) -> None:
     Errors: DataError (nothing is there), FileError.
     """
     try:
-        files = [one for one in path.rglob("*") if one.is_file()] if path.is_dir() else [path]
-        if not files or not files[0].exists():
+        inside = list(path.rglob("*")) if path.is_dir() else [path]
+        files = [one for one in inside if one.is_file()]
+        if not files:
             what = "is empty" if path.is_dir() else "was not written"
             raise DataError(f"{called(path)}: {what}")
-        for file in files:
-            keep_file(file)
+        # A file is there after a power cut if the folders that name it are.
+        folders = [one for one in inside if one.is_dir()] + [path] * path.is_dir()
+        for one in (*files, *folders, path.parent):
+            keep_file(one)
     except OSError as reason:
         if isinstance(reason, FileError):
             raise
@@ -302,13 +329,15 @@ def _scored(order: Order, bell: Bell, log: IO[bytes]) -> Scores:
     return dict(result["scores"])
 
 
-def _sha256(path: Path) -> str:
+def _sha256(path: Path, bell: Bell) -> str:
     file = path / "train.parquet" if path.is_dir() else path
     digest = hashlib.sha256()
     try:
         with file.open("rb") as content:
             while block := content.read(1 << 20):
                 digest.update(block)
+                if bell.wait(0):
+                    raise _NotDoneError(Outcome(STOPPED, "was stopped"))
     except OSError as reason:
         raise FileError(f"{called(file)}: {reason.strerror}") from reason
     return digest.hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
 import time
@@ -17,9 +16,10 @@ from .answers import score_folder
 from .book import Book, sha256_of
 from .called import called
 from .markers import Marker, Scores
-from .orders import check_of
+from .order import Check
+from .orders import check_of, check_stages
 from .results_in import check_ids, check_scores, read_scores
-from .stages import metrics_of, taken
+from .stages import metrics_of, taken, template_of
 
 
 def take(book: Book, name: str, file: Path | None) -> bool:
@@ -34,8 +34,9 @@ def take(book: Book, name: str, file: Path | None) -> bool:
     Returns:
         Whether it is new; an equal one may be there already.
 
-    Errors: FileError, DataError (no such run; what a file says; another result is there; the run
-    is at work).
+    Errors: FileError, UnsupportedError (what a metric needs), DataError (no such run; what a file
+    says; another result is there; the run is at work; it was trained with other weights than there
+    are; its evaluation failed).
     """
     run = book.plan.run(name)
     stage = taken(book.project, run)
@@ -45,6 +46,9 @@ def take(book: Book, name: str, file: Path | None) -> bool:
             if lock is None:
                 raise DataError(f"{one.label} is at work; its result cannot be taken in")
             held.callback(lock.release)
+        stale = book.stale(run)
+        if stale is not None:
+            raise DataError(stale)
         scores = _in_file(book, run, file) if file is not None else _in_folder(book, run)
         there = book.result(run)
         if there is not None:
@@ -55,7 +59,11 @@ def take(book: Book, name: str, file: Path | None) -> bool:
                 f"{name}: has another result already; expected {folder} to be removed first"
             )
         now = time.time()
-        stage.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            stage.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as reason:
+            place = called(stage.folder)
+            raise FileError(f"{place}: cannot be written: {reason.strerror}") from reason
         Marker(
             plan=book.plan.identity,
             run=name,
@@ -72,14 +80,30 @@ def take(book: Book, name: str, file: Path | None) -> bool:
 
 
 def _in_file(book: Book, run: Run, file: Path) -> Scores:
-    if not file.exists():
-        raise FileError(f"{called(file)}: {os.strerror(errno.ENOENT)}")
+    try:
+        file.stat()
+    except OSError as reason:
+        raise FileError(f"{_cut(called(file))}: {reason.strerror}") from reason
     metrics = metrics_of(book.plan)
     asked = {task: metrics[task] for task in run.scores}
-    return read_scores(file, book.plan.identity, run.name, asked)
+    scores = read_scores(file, book.plan.identity, run.name, asked)
+    for stage in book.stages[run.name]:
+        if stage.evaluation is not None:
+            check = check_of(book.project, book.plan, run, stage.evaluation)
+            _check_ids(scores, file, check)
+    return scores
+
+
+def _check_ids(scores: Scores, path: Path, check: Check) -> None:
+    check_ids(scores, called(path), {task: Path(ids) for task, ids in check.ids.items()})
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= 200 else f"{name[:197]}..."
 
 
 def _in_folder(book: Book, run: Run) -> Scores:
+    _check_whole(book, run)
     scores: Scores = {}
     for stage in book.stages[run.name]:
         if stage.evaluation is None:
@@ -91,15 +115,34 @@ def _in_folder(book: Book, run: Run) -> Scores:
         else:
             found, _ = score_folder(path, check.asked, check.references)
             check_scores(found, called(path), check.asked)
-        check_ids(found, called(path), {task: Path(ids) for task, ids in check.ids.items()})
+        _check_ids(found, path, check)
         scores |= found
     return scores
 
 
+def _check_whole(book: Book, run: Run) -> None:
+    """Refuses what a failed command left, and commands whose answers cannot be scored."""
+    for stage in book.stages[run.name]:
+        if not template_of(book.project, stage) and not stage.is_training:
+            raise DataError(
+                f"{book.project.file}: has no command that evaluates {run.name}; expected one, or "
+                f"--take {run.name}=FILE"
+            )
+        if stage.failure.exists():
+            raise DataError(
+                f"{stage.label}: failed here; where what it wrote was made anew since, expected "
+                f"{called(stage.failure)} to be removed"
+            )
+    check_stages(book, [run])
+
+
 def _weights(book: Book, run: Run) -> str:
-    """The hash of the weights that it must have been trained with."""
+    """The hash of the weights that it was trained with here, or else must have been."""
     if not needs_weights(book.project, run):
         return ""
+    training = book.marker(book.stages[run.name][0])
+    if training is not None:
+        return training.weights
     path = weights_file(book.project, run)
     digest = sha256_of(path)
     if not digest:
