@@ -5,12 +5,17 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 import visatb
+from visatb.procedure.plan import Cost, Plan, Run
+from visatb.report import write_report
+from visatb.report.gather import gather
 
 Json = dict[str, Any]
 HOSTILE = (
@@ -94,35 +99,32 @@ def add_intervals(weights: Json) -> None:
     }
 
 
-def plan_for(weights: Json, **changes: Any) -> Json:
-    """A plan of the runs of the full form for these tasks."""
-    tasks = weights["tasks"]
-    names = ["mini", *(f"with_mini:{unit}" for unit in weights["difficulty"])]
-    return {
-        "visatb_plan": 1,
-        "identity": "5f" * 32,
-        "form": "full",
-        "seed": 3,
-        "inputs": [{"name": "data.json", "sha256": "ab" * 32}],
-        "tasks": [
-            {"name": task, "metrics": [], "samples": 40_000, "validation": 500, "test": 500,
-             **({} if task in weights["difficulty"] else {"fixed_weight": 1.0})}
-            for task in tasks
-        ],
-        "sampling": {"large": 0.25, "mini": 0.03125, "seed": 3, "batch_size": 128, "epochs": 1},
-        "subsets": [],
-        "runs": [
-            {"name": name, "purpose": "measure", "data": f"data/{n}.json", "samples": 1250 + 70 * n,
-             "steps": 10 + n, "split": "validation", "scores": tasks}
-            for n, name in enumerate(names)
-        ]
-        + [{"name": "VisATB", "purpose": "compare", "method": "VisATB", "data": "data/all.json",
-            "samples": 120_000, "steps": 938, "split": "test", "scores": tasks}],
-        "cost": {"formula": 0.34375, "counted": 0.3441, "measuring_samples": 41_292,
-                 "final_samples": 120_000, "measuring_steps": 323, "final_steps": 938},
-        "warnings": [],
-        **changes,
-    }  # fmt: skip
+def plan_for(scores: Json, **changes: Any) -> Json:
+    """A plan that these scores of the full form may come from, as `visatb plan` writes it."""
+    tasks = [
+        {key: value for key, value in task.items() if key != "note"}
+        | {"samples": 40_000, "validation": 500, "test": 500}
+        for task in scores["tasks"]
+    ]
+    names = tuple(task["name"] for task in tasks)
+    units = dict.fromkeys(t.get("group", t["name"]) for t in tasks if "fixed_weight" not in t)
+    measuring = [
+        Run(name, "measure", "EW", f"data/{n}.json", 1250 + 70 * n, 10 + n, "validation", names)
+        for n, name in enumerate(["mini", *(f"with_mini:{unit}" for unit in units)])
+    ]
+    final = Run("VisATB", "compare", "VisATB", "data/all.json", 120_000, 938, "test", names)
+    plan = Plan(
+        form="full",
+        seed=3,
+        tasks=tuple(tasks),
+        sampling={"large": 0.25, "mini": 0.03125, "seed": 3, "batch_size": 128, "epochs": 1},
+        inputs=({"name": "data.json", "sha256": "ab" * 32},),
+        subsets=(),
+        materials=(),
+        runs=(*measuring, final),
+        cost=Cost(0.34375, 0.3441, 41_292, 120_000, 323, 938),
+    )
+    return dict(json.loads(replace(plan, **changes).to_json()))
 
 
 def results_for(tasks: Sequence[str], methods: Sequence[str], seed: int = 0) -> Json:
@@ -145,3 +147,34 @@ def results_for(tasks: Sequence[str], methods: Sequence[str], seed: int = 0) -> 
             for method in ("STL", *methods)
         },
     }  # fmt: skip
+
+
+def weights() -> Json:
+    """weights.json of the working folder."""
+    return json.loads(Path("weights.json").read_text(encoding="utf-8"))
+
+
+def change(path: str, value: object, file: str = "weights.json") -> None:
+    """Sets, or with ... removes, what stands at a path of keys joined by "/"."""
+    document = json.loads(Path(file).read_text(encoding="utf-8"))
+    *way, last = path.split("/")
+    place = document
+    for key in way:
+        place = place[int(key) if isinstance(place, list) else key]
+    key = int(last) if isinstance(place, list) else last
+    if value is ...:
+        del place[key]
+    else:
+        place[key] = value
+    save(Path(file), document)
+
+
+def refusal(error: type[Exception], path: str = "weights.json", **options: str) -> str:
+    """The message of what is refused; nothing was written."""
+    before = {file: file.read_bytes() for file in Path().rglob("*") if file.is_file()}
+    with pytest.raises(error) as raised:
+        gather(path, **options) if not options.keys() & {"output", "figures"} else write_report(
+            path, **options
+        )
+    assert {file: file.read_bytes() for file in Path().rglob("*") if file.is_file()} == before
+    return str(raised.value)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -108,6 +110,16 @@ def test_a_file_may_be_named_on_the_command_line(command, full_files):
     ("arguments", "message"),
     [
         (["--resamples", "3"], "visatb: resamples = 3; expected an integer of 40 or more"),
+        (
+            ["--resamples", f"1{'0' * 30}"],
+            f"visatb: resamples = 1{'0' * 30}; expected at most 1000000",
+        ),
+        (["--resamples", "1000001"], "visatb: resamples = 1000001; expected at most 1000000"),
+        (
+            ["--confidence", "0.9999999"],
+            "visatb: confidence = 0.9999999; expected at most 0.999998, of which 1000000 resamples "
+            "can tell",
+        ),
         (["--resamples", "many"], "argument --resamples: invalid int value: 'many'"),
         (["--confidence", "95"], "visatb: confidence = 95.0; expected a number between 0 and 1"),
         (["--seed", "-1"], "visatb: seed = -1; expected an integer of 0 or more"),
@@ -130,3 +142,30 @@ def test_a_wrong_line_is_exit_code_3_and_writes_nothing(command, full_files):
     assert (run.code, run.out) == (3, "")
     assert run.err == "visatb: answers.jsonl: line 13: cut off; expected a whole JSON object\n"
     assert not Path("weights.json").exists()
+
+
+@pytest.mark.parametrize("option", [[], ["--no-intervals"], ["--per-sample", "other.jsonl"]])
+@pytest.mark.parametrize("output", ["scores.json", "answers.jsonl", "other.jsonl", "link.json"])
+def test_weights_take_the_place_of_no_file_that_they_are_made_from(
+    command, full_files, option, output
+):
+    if output == "other.jsonl" and "other.jsonl" not in option:
+        pytest.skip("is no input then")
+    Path("other.jsonl").write_bytes(Path("answers.jsonl").read_bytes())
+    Path("link.json").symlink_to("answers.jsonl")
+    before = {file: file.read_bytes() for file in Path().iterdir()}
+    run = command("weights", "scores.json", "--resamples", "100", *option, "-o", output)
+    assert (run.code, run.out) == (2, "")
+    assert run.err == f"visatb: output = {output}: the weights are made from this file\n"
+    assert {file: file.read_bytes() for file in Path().iterdir()} == before
+
+
+def test_what_standard_input_is_read_from_is_an_input_too(full_files):
+    code = "import sys; from visatb.cli import main; sys.exit(main(sys.argv[1:]))"
+    program = [sys.executable, "-c", code, "weights", "-", "--no-intervals", "-o"]
+    before = Path("scores.json").read_bytes()
+    for output, expected in (("scores.json", 2), ("weights.json", 0)):
+        with Path("scores.json").open("rb") as file:
+            run = subprocess.run([*program, output], stdin=file, capture_output=True, check=False)
+        assert run.returncode == expected
+    assert Path("scores.json").read_bytes() == before

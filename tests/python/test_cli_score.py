@@ -85,12 +85,27 @@ def test_a_judge_needs_reviews_only(command, files):
         (["a.jsonl", "r.jsonl", "--per-sample", "s"], "--per-sample needs --task"),
         (["a.jsonl", "r.jsonl", "--per-sample", "s", "--task", "t"], "--per-sample needs --run"),
         (["-", "-"], "-: standard input is either the answers or the references"),
+        *(
+            (
+                ["a.jsonl", "r.jsonl", "--per-sample", name, *NAMED],
+                f"per_sample = {name}: the scores are made from this file",
+            )
+            for name in ("a.jsonl", "./r.jsonl", "link.jsonl")
+        ),
     ],
 )
 def test_wrong_usage_is_named(command, files, options, problem):
+    Path("link.jsonl").symlink_to("r.jsonl")
     run = command("score", "exact_match", *options)
     assert (run.code, run.out, run.err) == (2, "", f"visatb: {problem}\n")
     assert not Path("s").exists()
+    assert (Path("a.jsonl").read_text(), Path("r.jsonl").read_text()) == (ANSWERS, REFERENCES)
+
+
+def test_per_sample_is_a_file(command, files):
+    run = command("score", "exact_match", "a.jsonl", "r.jsonl", "--per-sample", "-", *NAMED)
+    assert run.code == 2
+    assert run.err.endswith("argument --per-sample: -: expected a file\n")
 
 
 def test_captions_without_java_say_what_to_install(command, files, monkeypatch):
@@ -147,3 +162,12 @@ def test_tasks_of_lmms_eval_can_be_chosen(command, lmms):
         "visatb: .: --per-sample: none of these scores has values of samples\n",
     )
     assert not Path("s").exists()
+
+
+@pytest.mark.parametrize("name", ["d_results.json", "d_samples_a.jsonl"])
+def test_the_files_of_lmms_eval_are_not_written_over(command, lmms, name):
+    before = Path(name).read_text()
+    run = command("score", "lmms-eval", ".", "--per-sample", name, "--run", "mini")
+    assert (run.code, run.out) == (2, "")
+    assert run.err == f"visatb: per_sample = {name}: the scores are made from this file\n"
+    assert Path(name).read_text() == before

@@ -50,9 +50,9 @@ def three(tmp_path_factory) -> Path:
     vector = ROOT / "tests/vectors/scores_full.json"
     scores = json.loads(vector.read_text(encoding="utf-8"))["scores"]
     folder = make_folder(tmp_path_factory.mktemp("three"), scores, add_intervals)
-    weights = weights_of(folder)
-    save(folder / "plan.json", plan_for(weights))
-    save(folder / "results.json", results_for(weights["tasks"], ["EW", "VisATB"]))
+    save(folder / "plan.json", plan_for(scores))
+    names = [task["name"] for task in scores["tasks"]]
+    save(folder / "results.json", results_for(names, ["EW", "VisATB"]))
     return folder
 
 
@@ -129,8 +129,9 @@ def test_the_first_paragraph_says_it_all_in_words(page):
         in text
     )
     assert (
-        "grounding weighs most, 1.16, mainly because it is hard; vqa weighs least, 0.88, mainly "
-        "because it is easy. Every weight lies in the range 0.5 to 2." in text
+        "grounding weighs most, 1.16, mainly because it is harder than average; vqa weighs least, "
+        "0.88, mainly because it is easier than average. Every weight lies in the range 0.5 to 2."
+        in text
     )
     assert (
         "By their 95% intervals over resampled validation samples, 1 of 3 weights is told apart "
@@ -142,7 +143,8 @@ def test_the_first_paragraph_says_it_all_in_words(page):
 def test_a_fixed_task_has_its_sentence_and_every_other_its_reasons(page):
     assert "sharegpt is fixed at 1.0 ; it was not weighed." in page.text
     assert (
-        f"grounding weighs 1.16 : +0.24 because it is hard (difficulty 0.50, the highest of 3); "
+        "grounding weighs 1.16 : +0.24 because it is harder than average (difficulty 0.50, the "
+        f"highest of 3); "
         f"{MINUS}0.05 because it does not help the others" in page.text
     )
 
@@ -190,7 +192,8 @@ def test_the_files_stand_there_with_their_hashes(three, page):
     for name, _, sha256 in rows[:4]:
         assert sha256 == hashlib.sha256((three / name).read_bytes()).hexdigest()
     assert rows[1][2] == weights_of(three)["scores_sha256"]
-    assert "5f" * 32 in page.text
+    plan = json.loads((three / "plan.json").read_text(encoding="utf-8"))
+    assert f"{plan['identity']}, seed 3" in page.text
 
 
 def test_warnings_stand_in_groups(scores, tmp_path):
@@ -265,7 +268,9 @@ def test_an_interval_that_does_not_hold_is_said_so_with_its_warning(scores, tmp_
     def change(weights):
         add_intervals(weights)
         weights["intervals"]["weights"]["vqa"] = None
-        weights["intervals"]["difficulty"]["vqa"] = [None, 0.3]
+        weights["intervals"]["difficulty"]["vqa"] = None
+        weights["intervals"]["apart_from_one"] = ["grounding"]
+        weights["intervals"]["apart"] = [["caption", "grounding"]]
         weights["intervals"]["warnings"] = [
             {"code": "denominator_near_zero", "path": "runs.x", "message": "why none holds"}
         ]
@@ -319,8 +324,9 @@ def test_the_authors_published_weights_are_drawn_as_published(vector, tmp_path):
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory) -> Page:
     folder = tmp_path_factory.mktemp("hostile")
-    make_folder(folder, simulated_scores(HOSTILE, 3), add_intervals)
-    save(folder / "plan.json", plan_for(weights_of(folder)))
+    scores = simulated_scores(HOSTILE, 3)
+    make_folder(folder, scores, add_intervals)
+    save(folder / "plan.json", plan_for(scores))
     save(folder / "results.json", results_for(HOSTILE, ["EW", "VisATB<b>"]))
     return Page(write_report(folder).page)
 

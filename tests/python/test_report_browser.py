@@ -98,9 +98,9 @@ def pages(tmp_path_factory) -> dict[str, Path]:
     """A report of each kind, with all that it can hold."""
     made = {}
     for kind, names in NAMES.items():
-        folder = make_folder(tmp_path_factory.mktemp(kind), simulated_scores(names), add_intervals)
-        weights = json.loads((folder / "weights.json").read_text(encoding="utf-8"))
-        save(folder / "plan.json", plan_for(weights))
+        scores = simulated_scores(names)
+        folder = make_folder(tmp_path_factory.mktemp(kind), scores, add_intervals)
+        save(folder / "plan.json", plan_for(scores))
         save(folder / "results.json", results_for(names[:12], ["EW", "TLA", "VisATB"]))
         made[kind] = write_report(folder).page
     return made

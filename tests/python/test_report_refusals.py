@@ -1,4 +1,7 @@
-"""What the report refuses, with its exact message; and that it then writes nothing."""
+"""What the report refuses, with its exact message; and that it then writes nothing.
+
+Plans have a file of their own, test_report_plan.py, and so has what is written.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from report_cases import add_intervals, make_folder, plan_for, results_for, save
+from report_cases import add_intervals, change, make_folder, refusal, results_for, save, weights
+from sample_files import sampled
+from sample_files import write as write_files
 
 import visatb
 from visatb import _json_path
-from visatb.report import write_report
 from visatb.report.gather import gather
 
 
@@ -22,36 +26,6 @@ from visatb.report.gather import gather
 def three(scores, folder) -> Path:
     """The working folder with weights.json and the scores.json that it was made from."""
     return make_folder(folder, scores)
-
-
-def weights() -> dict:
-    return json.loads(Path("weights.json").read_text(encoding="utf-8"))
-
-
-def change(path: str, value: object, file: str = "weights.json") -> None:
-    """Sets, or with ... removes, what stands at a path of keys joined by "/"."""
-    document = json.loads(Path(file).read_text(encoding="utf-8"))
-    *way, last = path.split("/")
-    place = document
-    for key in way:
-        place = place[int(key) if isinstance(place, list) else key]
-    key = int(last) if isinstance(place, list) else last
-    if value is ...:
-        del place[key]
-    else:
-        place[key] = value
-    save(Path(file), document)
-
-
-def refusal(error: type[Exception], path: str = "weights.json", **options: str) -> str:
-    """The message; nothing was written."""
-    before = {file: file.read_bytes() for file in Path().rglob("*") if file.is_file()}
-    with pytest.raises(error) as raised:
-        gather(path, **options) if not options.keys() & {"output"} else write_report(
-            path, **options
-        )
-    assert {file: file.read_bytes() for file in Path().rglob("*") if file.is_file()} == before
-    return str(raised.value)
 
 
 # --- which file it is -----------------------------------------------------------------------------
@@ -139,7 +113,7 @@ CHANGED = "of it, so it was changed after `visatb weights` wrote it"
         ("warnings", ..., "warnings: missing"),
         ("warnings/0/code", 3, "warnings[0].code: 3; expected text"),
         ("scores_sha256", None, "scores_sha256: null; expected text"),
-        ("intervals", 1, "intervals.outward: missing"),
+        ("intervals", 1, "intervals.confidence: missing"),
     ],
 )
 def test_wrong_values_are_named_with_their_place(three, path, value, problem):
@@ -174,15 +148,82 @@ def test_numbers_that_contradict_each_other_are_not_drawn(three, path, value, pr
         ("weights/vqa", [1], "intervals.weights.vqa: expected two numbers: low, high"),
         ("weights/vqa", ["a", 1], 'intervals.weights.vqa[0]: "a"; expected a number'),
         ("difficulty/vqa", 3, "intervals.difficulty.vqa: 3; expected a list"),
+        ("difficulty/vqa", [None, 3], "intervals.difficulty.vqa[0]: null; expected a number"),
+        ("weights/vqa", [1.2, 1.1], "intervals.weights.vqa: 1.2 to 1.1; expected the lower end f"),
+        ("outward/vqa", [0.3, 0.2], "intervals.outward.vqa: 0.3 to 0.2; expected the lower end f"),
         ("resamples", ..., "intervals.resamples: missing"),
+        ("resamples", 2000.7, "intervals.resamples: 2000.7; expected a whole number of 1 or more"),
+        ("resamples", True, "intervals.resamples: true; expected a whole number of 1 or more"),
+        ("resamples", 0, "intervals.resamples: 0; expected a whole number of 1 or more"),
+        ("seed", -1, "intervals.seed: -1; expected a whole number of 0 or more"),
+        ("refused", 2001, "intervals.refused: 2001 of 2000 resamples"),
+        ("confidence", 95, "intervals.confidence: 95; expected a number between 0 and 1"),
+        ("confidence", 1, "intervals.confidence: 1; expected a number between 0 and 1"),
+        ("confidence", 0, "intervals.confidence: 0; expected a number between 0 and 1"),
+        ("apart_from_one", [], 'intervals.apart_from_one: the intervals of "weights" say otherwi'
+                               'se of "grounding"'),
+        ("apart_from_one", ["grounding", "vqa"], "intervals.apart_from_one: the intervals of "
+                                                 '"weights" say otherwise of "vqa"'),
+        ("apart_from_one", ["grounding"] * 2, "intervals.apart_from_one: the intervals of "
+                                              '"weights" say otherwise of "grounding"'),
+        ("weights/vqa", [1.01, 1.1], "intervals.apart_from_one: the intervals of \"weights\" say "
+                                     'otherwise of "vqa"'),
         ("apart", [["vqa"]], "intervals.apart[0][1]: missing"),
-        ("apart", [["vqa", "x"]], 'intervals.apart[0]: no task is called "x"'),
+        ("apart", [["vqa", "caption", "grounding"]], "intervals.apart[0]: expected two tasks"),
+        ("apart", [["vqa", "x"]], 'intervals.apart[0]: no task that was weighed is called "x"'),
+        ("apart", [["vqa", "sharegpt"]], "intervals.apart[0]: no task that was weighed is called"),
+        ("apart", [["vqa", "vqa"]], "intervals.apart[0]: expected tasks of two units"),
+        ("apart", [["vqa", "caption"], ["caption", "vqa"]], "intervals.apart[1]: stands there twi"),
+        ("weights/caption", None, "intervals.apart[0]: no interval holds for the weight of "
+                                  '"caption"'),
     ],
-)
+)  # fmt: skip
 def test_wrong_intervals_are_named_with_their_place(scores, folder, path, value, problem):
     make_folder(folder, scores, add_intervals)
     change(f"intervals/{path}", value)
-    assert refusal(visatb.DataError) == f"weights.json: {problem}"
+    assert refusal(visatb.DataError).startswith(f"weights.json: {problem}")
+
+
+@pytest.mark.parametrize("name", ["full", "precise", "groups"])
+@pytest.mark.parametrize("noise", [0.02, 0.1])
+def test_intervals_that_were_made_are_what_the_report_takes(worked, folder, name, noise):
+    document, values = sampled(worked(name), noise=noise)
+    write_files(document, values)
+    visatb.compute_weights("scores.json", resamples=200).save("weights.json")
+    said = weights()["intervals"]
+    found = gather(".").weights.intervals
+    assert (found.resamples, found.refused) == (200, said["refused"])
+    assert bool(found.apart_from_one) == bool(said["apart_from_one"])
+    assert bool(found.pairs_apart) == bool(said["apart"])
+
+
+@pytest.fixture
+def grouped(worked, folder) -> list[list[str]]:
+    """Pairs that are told apart in the files of the working folder, tasks of a group among them."""
+    write_files(*sampled(worked("groups"), noise=0.02))
+    visatb.compute_weights("scores.json", resamples=200).save("weights.json")
+    pairs = weights()["intervals"]["apart"]
+    assert ["textvqa", "refcoco"] in pairs
+    assert ["textcaps", "refcoco"] in pairs
+    return pairs
+
+
+def test_tasks_of_one_group_have_one_interval(grouped):
+    change("intervals/weights/textvqa/0", 0.5)
+    assert refusal(visatb.DataError) == (
+        "weights.json: intervals.weights.textcaps: not that of another task of reading"
+    )
+
+
+def test_tasks_of_one_group_are_told_apart_together(grouped):
+    change("intervals/apart", [pair for pair in grouped if pair != ["textcaps", "refcoco"]])
+    assert refusal(visatb.DataError) == (
+        'weights.json: intervals.apart: lacks "textcaps" and "refcoco", whose groups are told apart'
+    )
+    change("intervals/apart", [["textvqa", "textcaps"]])
+    assert refusal(visatb.DataError) == (
+        "weights.json: intervals.apart[0]: expected tasks of two units"
+    )
 
 
 def test_a_key_that_would_be_misread_stands_in_quotes(three):
@@ -253,44 +294,6 @@ def test_weights_of_other_tasks_than_their_scores(three):
     )
 
 
-def test_a_plan_of_other_tasks(three):
-    plan = plan_for(weights())
-    plan["tasks"][0]["name"] = "other"
-    save(Path("plan.json"), plan)
-    assert refusal(visatb.DataError) == (
-        "plan.json: tasks: not those of the weights, so this is another plan"
-    )
-
-
-def test_a_plan_that_weighs_a_fixed_task(three):
-    save(Path("plan.json"), plan_for(weights()))
-    Path("scores.json").unlink()
-    assert gather(".").weights.fixed == {"sharegpt": 1.0}
-    change("tasks/3/fixed_weight", ..., "plan.json")
-    assert refusal(visatb.DataError) == (
-        'weights.json: contribution: no unit "sharegpt", which the plan or the scores weigh '
-        "sharegpt with"
-    )
-
-
-@pytest.mark.parametrize(
-    ("path", "value", "problem"),
-    [
-        ("identity", ..., "identity: missing"),
-        ("form", "half", 'form: expected "full", "simple" or "precise"'),
-        ("cost/counted", "x", 'cost.counted: "x"; expected a number'),
-        ("runs/1/steps", None, "runs[1].steps: null; expected a number"),
-        ("inputs/0/sha256", 5, "inputs[0].sha256: 5; expected text"),
-        ("tasks/0/name", ..., "tasks[0].name: missing"),
-        ("sampling", 3, "sampling: 3; expected an object"),
-    ],
-)
-def test_a_wrong_plan(three, path, value, problem):
-    save(Path("plan.json"), plan_for(weights()))
-    change(path, value, "plan.json")
-    assert refusal(visatb.DataError) == f"plan.json: {problem}"
-
-
 def test_results_of_other_tasks_and_wrong_results(three):
     save(Path("r.json"), results_for(["a", "b"], ["EW"]))
     assert refusal(visatb.DataError, results="r.json") == (
@@ -303,32 +306,7 @@ def test_results_of_other_tasks_and_wrong_results(three):
     )
 
 
-# --- what is written ------------------------------------------------------------------------------
-
-
-def test_the_page_takes_the_place_of_no_file_that_it_is_made_from(three):
-    Path("link.html").symlink_to("weights.json")
-    for name in ("weights.json", "link.html", "scores.json"):
-        assert refusal(visatb.ArgumentError, output=name) == (
-            f"output = {name}: the report is made from this file"
-        )
-
-
-def test_a_page_that_cannot_be_written_leaves_what_was_there(three):
-    Path("report.html").write_text("before", encoding="utf-8")
-    message = refusal(visatb.FileError, output="missing/report.html")
-    assert message == "missing/report.html: cannot be written: No such file or directory"
-    change("weights/vqa", 2)
-    with pytest.raises(visatb.DataError):
-        write_report(".")
-    assert Path("report.html").read_text(encoding="utf-8") == "before"
-
-
-def test_a_folder_for_figures_that_is_a_file(three):
-    Path("figures").write_text("", encoding="utf-8")
-    with pytest.raises(visatb.FileError, match=r"^figures: cannot be made: File exists$"):
-        write_report(".", figures="figures")
-    assert not Path("report.html").exists()
+# --- what it is drawn with ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import re
 
+import numpy as np
 import pytest
 
+from visatb import balance_weights
 from visatb.report.error_bars import Intervals
 from visatb.report.sentences import counted, listed, number, ordinal, reason, title, why
 from visatb.report.weights_file import PARTS, Unit
@@ -47,7 +50,8 @@ THREE = (CAPTION, VQA, BOX)
 
 def test_a_sentence_names_every_part_with_its_value_rank_and_effect_the_strongest_first():
     assert str(why(BOX, THREE, None)) == (
-        "box weighs 1.17: +0.24 because it is hard (difficulty 0.50, the highest of 3); "
+        "box weighs 1.17: +0.24 because it is harder than average (difficulty 0.50, the highest of "
+        "3); "
         "\N{MINUS SIGN}0.05 because it does not help the others (outward 0.00, the lowest of 3); "
         "\N{MINUS SIGN}0.02 because the others help it a little more than average (inward 0.15, "
         "the highest of 3, level with vqa)."
@@ -60,47 +64,130 @@ def test_effects_sum_to_what_the_weight_differs_from_1():
         assert sum(each.shares.values()) == pytest.approx(each.weight)
 
 
+# The mean of the three is 0.2, -0.2 or 0, whatever the value is.
 @pytest.mark.parametrize(
-    ("measure", "value", "component", "meaning"),
+    ("measure", "value", "mean", "component", "meaning"),
     [
-        ("outward", 0.3, 1.4, "it helps the others much"),
-        ("outward", 0.3, 1.1, "it helps the others a little more than average"),
-        ("outward", 0.0, 1.4, "it does the others no harm"),
-        ("outward", -0.1, 1.4, "it harms the others less than average"),
-        ("outward", 0.1, 0.6, "it helps the others little"),
-        ("outward", 0.1, 0.9, "it helps the others a little less than average"),
-        ("outward", 0.0, 0.6, "it does not help the others"),
-        ("outward", -0.3, 0.6, "it harms the others"),
-        ("inward", 0.1, 1.4, "the others help it little"),
-        ("inward", 0.1, 1.1, "the others help it a little less than average"),
-        ("inward", 0.0, 1.4, "the others do not help it"),
-        ("inward", -0.2, 1.4, "the others harm it"),
-        ("inward", 0.3, 0.6, "the others help it much"),
-        ("inward", 0.3, 0.9, "the others help it a little more than average"),
-        ("inward", 0.0, 0.6, "the others do it no harm"),
-        ("inward", -0.1, 0.6, "the others harm it less than average"),
-        ("difficulty", 0.4, 1.4, "it is hard"),
-        ("difficulty", 0.4, 1.1, "it is a little harder than average"),
-        ("difficulty", 0.0, 1.4, "it is harder than average"),
-        ("difficulty", -0.1, 1.4, "it is harder than average"),
-        ("difficulty", 0.1, 0.6, "it is easy"),
-        ("difficulty", 0.1, 0.9, "it is a little easier than average"),
-        ("difficulty", 0.0, 0.6, "much data of its own makes it no better than little"),
-        ("difficulty", -0.1, 0.6, "much data of its own makes it worse than little"),
+        ("outward", 0.3, 0.2, 1.4, "it helps the others more than average"),
+        ("outward", 0.05, 0.0, 1.4, "it helps the others more than average"),
+        ("outward", 0.3, 0.2, 1.1, "it helps the others a little more than average"),
+        ("outward", 0.0, -0.2, 1.4, "it does the others no harm"),
+        ("outward", -0.1, -0.2, 1.4, "it harms the others less than average"),
+        ("outward", -0.1, -0.2, 1.1, "it harms the others a little less than average"),
+        ("outward", 0.1, 0.2, 0.6, "it helps the others less than average"),
+        ("outward", 0.1, 0.2, 0.9, "it helps the others a little less than average"),
+        ("outward", 0.21, 0.2, 0.9, "it helps the others less than first does"),
+        ("outward", 0.0, 0.2, 0.6, "it does not help the others"),
+        ("outward", 0.0, -0.2, 0.9, "it does not help the others"),
+        ("outward", -0.3, 0.0, 0.6, "it harms the others"),
+        ("outward", -0.1, -0.2, 0.9, "it harms the others"),
+        ("inward", 0.1, 0.2, 1.4, "the others help it less than average"),
+        ("inward", 0.1, 0.2, 1.1, "the others help it a little less than average"),
+        ("inward", 0.0, 0.2, 1.4, "the others do not help it"),
+        ("inward", -0.2, 0.0, 1.4, "the others harm it"),
+        ("inward", 0.3, 0.2, 0.6, "the others help it more than average"),
+        ("inward", 0.3, 0.2, 0.9, "the others help it a little more than average"),
+        ("inward", 0.19, 0.2, 0.9, "the others help it more than first is helped"),
+        ("inward", 0.0, -0.2, 0.6, "the others do it no harm"),
+        ("inward", 0.0, 0.2, 0.9, "the others do it no harm"),
+        ("inward", -0.1, -0.2, 0.6, "the others harm it less than average"),
+        ("inward", -0.1, -0.2, 0.9, "the others harm it a little less than average"),
+        ("inward", -0.3, -0.2, 0.9, "the others harm it less than first is harmed"),
+        ("difficulty", 0.4, 0.2, 1.4, "it is harder than average"),
+        ("difficulty", 0.4, 0.2, 1.1, "it is a little harder than average"),
+        ("difficulty", 0.0, -0.2, 1.4, "it is harder than average"),
+        ("difficulty", -0.1, -0.2, 1.4, "it is harder than average"),
+        ("difficulty", 0.1, 0.2, 0.6, "it is easier than average"),
+        ("difficulty", 0.1, 0.2, 0.9, "it is a little easier than average"),
+        ("difficulty", 0.21, 0.2, 0.9, "it is less hard than first"),
+        ("difficulty", 0.0, 0.2, 0.6, "much data of its own makes it no better than little"),
+        ("difficulty", -0.1, 0.2, 0.6, "much data of its own makes it worse than little"),
     ],
 )
-def test_what_a_value_means(measure, value, component, meaning):
-    components = [component if m == measure else 1 for m in PARTS.values()]
-    one = unit(**{measure: value}, components=components)
-    others = [unit("a"), unit("b")]
-    sentence = why(one, [one, *others], None)
-    assert f"because {meaning} ({measure} " in str(sentence)
-    assert reason(one, [one, *others]) == meaning
-    beside_one = str(why(one, [one, unit("a")], None))
+def test_what_a_value_means(measure, value, mean, component, meaning):
+    def of(number, weighting, name):
+        components = [weighting if m == measure else 1 for m in PARTS.values()]
+        return unit(name, **{measure: number}, components=components)
+
+    one = of(value, component, "one")
+    apart = 1.6 if component < 1 else 0.7
+    units = [one, of(mean, 1, "between"), of(2 * mean - value, apart, "first")]
+    assert f"because {meaning} ({measure} " in str(why(one, units, None))
+    assert reason(one, units) == meaning
+    if " first" in meaning:
+        return  # of two that lie on either side of their mean, none is beyond it
+    beside_one = str(why(one, [one, units[2]], None))
     spoken = meaning.replace("the others", "the other")
     spoken = spoken.replace("other help ", "other helps ").replace("other harm ", "other harms ")
     spoken = spoken.replace("other do ", "other does ")
     assert f"because {spoken} (" in beside_one
+
+
+CLAIMS = {
+    "harder": lambda value, mean, _: value > mean,
+    "more than average": lambda value, mean, _: value > max(mean, 0),
+    "less than average": lambda value, mean, _: 0 < value < mean,
+    "harms less": lambda value, mean, _: mean < value < 0,
+    "more than first": lambda value, _, values: value > 0 and min(values) < value,
+    "less than first": lambda value, _, values: 0 < value < max(values),
+    "harmed less than first": lambda value, _, values: min(values) < value < 0,
+    "none": lambda value, _, values: value == 0 and len(set(values)) > 1,
+    "harms": lambda value, _, values: value < 0 and len(set(values)) > 1,
+}
+
+
+def claim(text, measure):
+    """Which of the claims a clause makes of the value behind it."""
+    if measure == "difficulty":
+        for words, name in (
+            ("harder than average", "harder"), ("easier than average", "less than average"),
+            ("no better than little", "none"), ("worse than little", "harms"),
+            ("less hard than", "less than first"),
+        ):  # fmt: skip
+            if words in text:
+                return name
+    if "no harm" in text or " not help" in text:
+        return "none"
+    if "harm" in text:
+        if "less than average" in text:
+            return "harms less"
+        return "harmed less than first" if "less than" in text else "harms"
+    if "average" in text:
+        return "more than average" if "more than average" in text else "less than average"
+    return "more than first" if "more than" in text else "less than first"
+
+
+def test_every_clause_is_true_of_the_numbers_behind_it():
+    rng = np.random.default_rng(0)
+    heard = set()
+    for _ in range(1500):
+        count = int(rng.integers(2, 7))
+        # Coarse, so that there are ties and zeros; heavy-tailed, so that one may stand out.
+        values = np.round(rng.standard_t(2, (3, count)) * rng.choice([0.1, 0.5]), 1) + 0.0
+        values[rng.random((3, count)) < 0.1] = 0.0
+        made = balance_weights(*values, temperature=float(rng.choice([0.125, 0.5, 2])))
+        units = [
+            unit(
+                f"t{n}", outward=values[0, n], inward=values[1, n], difficulty=values[2, n],
+                components=tuple(made.components[:, n]),
+            )
+            for n in range(count)
+        ]  # fmt: skip
+        means = dict(zip(PARTS.values(), values.mean(axis=1), strict=True))
+        for one in units:
+            for effect, text, measure in re.findall(
+                r"([+\N{MINUS SIGN}])[\d.]+ because (.+?) \((\w+) ", str(why(one, units, None))
+            ):
+                made_of = claim(text, measure)
+                all_values = [other.measures[measure] for other in units]
+                told = CLAIMS[made_of](one.measures[measure], means[measure], all_values)
+                assert told, (text, measure, one.measures[measure], all_values)
+                named = re.search(r"than (t\d)", text)
+                if named:
+                    first = min(all_values) if measure == "inward" else max(all_values)
+                    assert units[int(named[1][1:])].measures[measure] == first
+                heard.add((measure, effect, made_of))
+    assert {name for _, _, name in heard} == set(CLAIMS)
 
 
 @pytest.mark.parametrize(

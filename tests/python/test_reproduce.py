@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
+import json
 import string
+import subprocess
+import types
 from pathlib import Path
 
 import pytest
@@ -53,6 +56,21 @@ def test_a_mean_has_students_interval(tables):
     assert half == pytest.approx(2.054, abs=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("freedom", "t"),
+    # Of printed tables.
+    [(1, 12.7062), (2, 4.3027), (3, 3.1824), (13, 2.1604), (14, 2.1448), (19, 2.0930),
+     (30, 2.0423), (60, 2.0003), (120, 1.9799), (10_000, 1.9602)],
+)  # fmt: skip
+def test_students_t_is_that_of_any_number_of_seeds(tables, freedom, t):
+    assert tables.students_t(0.95, freedom) == pytest.approx(t, abs=6e-5)
+
+
+def test_fifteen_seeds_have_fourteen_degrees_of_freedom(tables):
+    values = [float(n % 2) for n in range(15)]
+    assert tables.interval(values)[1] == pytest.approx(2.14479 * 0.51640 / 15**0.5, abs=1e-5)
+
+
 def test_methods_are_compared_by_their_means_beside_the_papers_numbers(tables):
     seeds = [made_up_seed(tables, n, dict.fromkeys([*METHODS, *ALONE], 10.0 + n)) for n in range(3)]
     text = tables.document(seeds, model="a size", machine="a machine")
@@ -79,6 +97,76 @@ def test_a_refused_seed_is_said_and_left_out(tables):
     text = tables.document(seeds, model="a size", machine="a machine")
     assert "VisATB refused the scores of seed 1: " in text
     assert row(text[text.index("## By seed") :], "1")[:2] == ["refused", "10.00, 1.00"]
+
+
+@pytest.fixture
+def program(monkeypatch, tables, folder):
+    """The program, whose `visatb run` ends with a code and does what it is told."""
+    for needed in ("torch", "transformers"):
+        pytest.importorskip(needed, reason="the demo's requirements are not installed")
+    spec = importlib.util.spec_from_file_location("reproduce", FOLDER / "__main__.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def seed(code, does):
+        def run(command, **_):
+            does(Path(command[-1]).parent)
+            return subprocess.CompletedProcess(command, code)
+
+        monkeypatch.setattr(module, "subprocess", types.SimpleNamespace(run=run))
+        return module.run_seed(0, folder, module.CPU)
+
+    return seed
+
+
+def results_of(methods):
+    """What writes the results of these methods, and weights."""
+    names = ["STL", *methods]
+    document = {
+        "visatb_results": 1,
+        "tasks": [{"name": "vqa", "metrics": [{"name": "em", "higher_is_better": True}]}],
+        "baseline": "STL",
+        "methods": {name: {"vqa": {"em": 50 + n}} for n, name in enumerate(names)},
+    }
+
+    def write(output):
+        (output / "results.json").write_text(json.dumps(document), encoding="utf-8")
+        (output / "weights.json").write_text('{"tasks": ["vqa"]}', encoding="utf-8")
+
+    return write
+
+
+def test_results_of_a_run_that_went_well_are_taken(program):
+    seed = program(0, results_of([*METHODS, *ALONE]))
+    assert seed.weights == {"tasks": ["vqa"]}
+    assert seed.evaluation["methods"]["EW"]["dI"] == pytest.approx(2.0)
+
+
+def test_where_scores_were_refused_the_other_methods_are_taken_and_no_old_weights(program):
+    others = METHODS[:-1]
+    seed = program(3, results_of(others))
+    assert seed.weights is None
+    assert list(seed.results["methods"]) == ["STL", *others]
+
+
+@pytest.mark.parametrize(
+    ("code", "methods", "message"),
+    [
+        (0, None, "seed 0: visatb run ended with 0"),
+        (3, None, "seed 0: visatb run ended with 3"),
+        (5, [*METHODS, *ALONE], "seed 0: visatb run ended with 5"),
+        (4, [*METHODS, *ALONE], "seed 0: visatb run ended with 4"),
+        (-9, [*METHODS, *ALONE], "seed 0: visatb run ended with -9"),
+        (3, ["EW", "TLA", "RLW", "DWA"], "seed 0: visatb run ended with 3, without IGBv1, VisATB, "
+                                         "VisATB outward, VisATB inward, VisATB difficulty"),
+        (0, METHODS[:-1] + ALONE, "seed 0: visatb run ended with 0, without VisATB"),
+    ],
+)  # fmt: skip
+def test_results_of_an_earlier_run_or_a_failed_one_are_not_taken(program, code, methods, message):
+    program(0, results_of([*METHODS, *ALONE]))
+    with pytest.raises(SystemExit) as stopped:
+        program(code, results_of(methods) if methods else str)
+    assert stopped.value.code == message
 
 
 def test_its_project_compares_every_method_of_the_paper(tmp_path):

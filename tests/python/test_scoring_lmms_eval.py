@@ -78,6 +78,10 @@ def test_numbers_inside_what_a_task_logs_are_found_and_shares_become_percent(fol
         ),
         ([sample(0, exact_match={"pred": "cat"})], "{} has not one number for each"),
         ([sample(0, exact_match=float("nan"))], "{} has not one number for each"),
+        ([sample(0, exact_match=10**400)], "{} has not one number for each"),
+        ([sample(0, exact_match=1e150)], "{} has not one number for each"),
+        ([sample(0, exact_match=0.5, doc_id=None)], "{} has not one number for each"),
+        ([sample(0, exact_match=0.5, doc_id="\ud800")], "{} has not one number for each"),
         ([sample(0, anls=0.5)], "{} has not one number for each"),
         ([sample(0, exact_match=0.5), sample(0, exact_match=0.5)], "{} has not one number for"),
     ],
@@ -113,6 +117,7 @@ def test_groups_directions_and_what_is_no_score(folder):
                 "acc,none": 0.5,
                 "submission,none": None,
                 "nan,none": float("nan"),
+                "many,none": 10**400,
             },
         },
         {"a": {"wer": False}, "b": {"acc": None}},
@@ -128,6 +133,7 @@ def test_groups_directions_and_what_is_no_score(folder):
         "b: acc: no values of samples: there is no log of them",
         "b: submission,none: left out: it is no finite number",
         "b: nan,none: left out: it is no finite number",
+        "b: many,none: left out: it is no finite number",
     ]
 
 
@@ -154,6 +160,11 @@ def test_a_folder_holds_one_results_file_at_any_depth(folder):
         ("[]", 'no lmms-eval results; expected an object with "results"'),
         ('{"results": []}', 'no lmms-eval results; expected an object with "results"'),
         ('{"results": {"t": 1}}', "results.t: expected an object"),
+        ('{"results": {"a\\u0000": {}}}', r"results: task = 'a\x00'; a name has no NUL in it"),
+        (
+            '{"results": {"t": {"\\ud800,none": 1}}}',
+            r"results: metric = '\ud800,none'; expected a name in UTF-8",
+        ),
         ('{"results": {"t": {" ": " "}}}', "results: no score"),
         ('{"results": {', "line 1: cut off: the file was not written to its end"),
         ("no", "line 1: no JSON: Expecting value at column 1"),
@@ -164,6 +175,25 @@ def test_other_files_are_refused(folder, document, problem):
     with pytest.raises(DataError) as error:
         import_lmms_eval(RESULTS)
     assert str(error.value) == f"{RESULTS}: {problem}"
+
+
+@pytest.mark.parametrize("task", ["org/set", "/set", "..", "x" * 300])
+def test_a_task_may_be_called_what_no_file_can_be(folder, task):
+    results({task: {"acc,none": 0.5}}, {task: {"acc": True}})
+    imported = read_lmms_eval(RESULTS)
+    assert imported.scores == [ImportedScore(task, "acc", True, 0.5, None)]
+    assert imported.notes[0].message == "acc: no values of samples: there is no log of them"
+
+
+def test_the_files_that_were_read_are_named(folder):
+    results({"a": {"acc,none": 0.5}, "b": {"acc,none": 0.5}})
+    write("a", [sample(0, acc=0.5)])
+    assert [file.name for file in read_lmms_eval(".").files] == [RESULTS, f"{DATE}_samples_a.jsonl"]
+
+
+def test_a_name_that_no_file_can_have_is_a_file_error(folder):
+    with pytest.raises(FileError, match="File name too long"):
+        import_lmms_eval("x" * 300)
 
 
 def test_a_log_that_is_cut_off_is_refused(folder):

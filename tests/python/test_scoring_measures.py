@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import time
 
 import pytest
 
 from visatb import DataError
-from visatb.scoring import score_answers
+from visatb.scoring import score, score_answers
 from visatb.scoring.boxes import Box, find_boxes, overlap
+from visatb.scoring.pairs import Scored
 from visatb.scoring.vqa import normalise
 
 
@@ -119,10 +121,30 @@ def test_a_box_is_found_in_every_form_that_models_write(text):
         "0.1 0.2 0.3 0.4 0.5",
         "the 4 boxes 1 2 3",
         f"[0, 0, 1, {'9' * 400}]",
+        "[0, 0, 1, 1 [0, 0",
+        "(0.1,0.2) (0.3",
     ],
 )
 def test_what_is_no_box_is_none(text):
     assert find_boxes(text) == []
+
+
+@pytest.mark.parametrize(
+    "part", ["0", " ", "0.", "1 ", "1,", "(1,2)", "(1,2),", "<1>", "<1><", "[", "[1 "]
+)
+def test_a_text_of_any_length_is_read_in_no_time(part):
+    for begin in ("", "[", "(", "[1 ", "[0.", "[1e", "(1,2)", "<1><"):
+        for end in ("", "x"):
+            text = f"{begin}{part * (100_000 // len(part))}{end}"
+            before = time.process_time()
+            find_boxes(text)
+            assert time.process_time() - before < 0.5
+
+
+def test_coordinates_of_many_digits_are_numbers():
+    half = "0.5" + "0" * 100_000
+    assert find_boxes(f"[0, 0, 1, {half}]") == [Box(0, 0, 1, 0.5)]
+    assert find_boxes(f"({half},0),(1,1)") == [Box(0.5, 0, 1, 1)]
 
 
 @pytest.mark.parametrize(
@@ -199,6 +221,9 @@ def test_two_scales_are_noticed(answer, truth, note):
     [
         ([0, 0, 1], "expected one box [x1, y1, x2, y2], found 0"),
         ([0, 0, 1, True], "expected one box [x1, y1, x2, y2], found 0"),
+        ([0, 0, 1, 10**400], "expected one box [x1, y1, x2, y2], found 0"),
+        ([0, 0, 1, math.nan], "expected one box [x1, y1, x2, y2], found 0"),
+        ([-1e308, 0, 1e308, 1], "the box has no area; expected x1 < x2 and y1 < y2"),
         ("a cat", "expected one box [x1, y1, x2, y2], found 0"),
         ("[0, 0, 1, 1], [0, 0, 2, 2]", "expected one box [x1, y1, x2, y2], found 2"),
         ([1, 1, 0, 0], "the box has no area; expected x1 < x2 and y1 < y2"),
@@ -227,8 +252,12 @@ def test_a_judges_score_is_the_ratio_of_sums_and_the_mean_of_its_values():
     ("fields", "problem"),
     [
         ({"tuple": [-1, -1]}, "tuple: [-1, -1]: the review gave no marks; have it made again"),
-        ({"tuple": [8]}, "tuple: expected two numbers, reference and model"),
-        ({"tuple": ["8", "9"]}, "tuple: expected two numbers, reference and model"),
+        ({"tuple": [8]}, "tuple: expected two numbers, reference and model, below 1e150"),
+        ({"tuple": ["8", "9"]}, "tuple: expected two numbers, reference and model, below 1e150"),
+        ({"tuple": [8, True]}, "tuple: expected two numbers, reference and model, below 1e150"),
+        ({"tuple": [8, 10**400]}, "tuple: expected two numbers, reference and model, below 1e150"),
+        ({"tuple": [1e308, 1]}, "tuple: expected two numbers, reference and model, below 1e150"),
+        ({"tuple": [math.inf, 1]}, "tuple: expected two numbers, reference and model, below 1e150"),
         ({"content": "8 9"}, 'no marks; expected "tuple": [reference, model]'),
         ({"question_id": 0, "tuple": [1, 1]}, "id 0 stands in [0] already"),
     ],
@@ -237,6 +266,24 @@ def test_reviews_without_marks_are_refused(fields, problem):
     with pytest.raises(DataError) as error:
         score_answers("judge", [REVIEWS[0], {"question_id": 9} | fields])
     assert str(error.value) == f"reviews: [1]: {problem}"
+
+
+@pytest.mark.parametrize("marks", [[5e-324, 1e100], [1e-100, 1e60]])
+def test_marks_whose_ratio_no_value_by_sample_can_hold_are_refused(marks):
+    times = f"{marks[1] / marks[0]:.3g}"
+    with pytest.raises(DataError) as error:
+        score_answers("judge", [{"id": 1, "tuple": marks}])
+    assert str(error.value) == (
+        f"reviews: [0]: the model's mark is {times} times the mean of the reference's marks; "
+        "expected a value below 1e150"
+    )
+
+
+def test_a_score_that_is_no_finite_number_is_refused(monkeypatch):
+    monkeypatch.setitem(score._SCORERS, "bleu_1", lambda _: Scored(None, math.nan))
+    with pytest.raises(DataError) as error:
+        score_answers("bleu_1", [{"id": 1, "text": "a"}], [{"id": 1, "answer": "a"}])
+    assert str(error.value) == "bleu_1: these answers and references make no finite score"
 
 
 def test_marks_of_a_reference_that_are_all_zero_are_refused():

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import visatb
+from visatb._write import refuse_inputs, written_together
 
 
 @pytest.fixture
@@ -83,6 +84,36 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(weights, monkeypatch):
         weights.save("weights.json")
     assert Path("weights.json").read_text(encoding="utf-8") == "before"
     assert names() == ["weights.json"]
+
+
+def test_of_several_files_all_are_written_or_none(folder):
+    Path("a").write_text("before", encoding="utf-8")
+    with written_together() as add:
+        add("a", b"1")
+        add("b", b"2")
+        assert Path("a").read_text(encoding="utf-8") == "before"
+    assert [Path(name).read_bytes() for name in names()] == [b"1", b"2"]
+
+    def fail(last: str) -> None:
+        with written_together() as add:
+            add("a", b"3")
+            add("c", b"4")
+            add(last, b"5")
+
+    for last in (".", "no/file", ""):
+        with pytest.raises(visatb.FileError, match="cannot be written: "):
+            fail(last)
+        assert [Path(name).read_bytes() for name in names()] == [b"1", b"2"]
+
+
+def test_a_file_that_is_no_regular_one_is_never_taken_for_an_input(folder):
+    os.mkfifo("pipe")
+    refuse_inputs("output", "pipe", ["pipe"], "it is")
+    refuse_inputs("output", "new", ["new", "-"], "it is")
+    Path("file").touch()
+    Path("other").hardlink_to("file")
+    with pytest.raises(visatb.ArgumentError, match="^output = other: it is made from this file$"):
+        refuse_inputs("output", "other", ["new", "file"], "it is")
 
 
 def test_the_remains_of_another_writer_are_left_alone(weights):

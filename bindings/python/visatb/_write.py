@@ -6,10 +6,11 @@ import errno
 import itertools
 import os
 import stat
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ._errors import FileError
+from ._errors import ArgumentError, FileError
 from ._paths import file_name
 from ._sources import PathLike, shown
 
@@ -21,13 +22,78 @@ def write_whole(path: PathLike, content: bytes) -> None:
 
     Errors: ArgumentError (no path), FileError (it cannot be written).
     """
-    name = file_name("path", path)
+    with written_together() as add:
+        add(path, content)
+
+
+@contextmanager
+def written_together() -> Iterator[Callable[[PathLike, bytes], None]]:
+    """Several files as `write_whole` writes one: all at the end of the block, or none.
+
+    The block is given a function that takes a path and its content. An error in the block, also one
+    of that function, leaves everything as it was.
+
+    Errors: as `write_whole`.
+    """
+    parts: list[tuple[Path, Path, str]] = []
+    streams: list[tuple[str, bytes]] = []
+
+    def add(path: PathLike, content: bytes) -> None:
+        name = file_name("path", path)
+        with _refused(name):
+            target = _file_to_replace(name)
+            if target is None:
+                streams.append((name, content))
+            else:
+                parts.append((_write_beside(target, content), target, name))
+
     try:
-        target = _file_to_replace(name)
-        if target is None:
-            Path(name).write_bytes(content)
-        else:
-            _replace(target, content)
+        yield add
+        for name, content in streams:
+            with _refused(name):
+                Path(name).write_bytes(content)
+        while parts:
+            part, target, name = parts[0]
+            with _refused(name):
+                part.replace(target)
+            parts.pop(0)
+    finally:
+        for part, _, _ in parts:
+            with suppress(OSError):
+                part.unlink()
+
+
+def refuse_inputs(argument: str, path: PathLike, inputs: Iterable[PathLike], what: str) -> None:
+    """Refuses to write over a file that is an input, by whatever name or link.
+
+    Args:
+        argument: how messages call the path.
+        path: the file to be written.
+        inputs: those that were read; "-" is standard input.
+        what: is made from them, as "the report is".
+
+    Errors: ArgumentError.
+    """
+    written = _identity(path)
+    read = (_identity("/dev/stdin" if file == "-" else file) for file in inputs)
+    if written is not None and written in read:
+        name = shown(os.fspath(path))
+        raise ArgumentError(f"{argument} = {name}: {what} made from this file")
+
+
+def _identity(path: PathLike) -> tuple[int, int] | None:
+    """Device and number of a file; None for what is none, as a terminal, and what is not there."""
+    with suppress(OSError, ValueError):
+        status = Path(path).stat()
+        if stat.S_ISREG(status.st_mode):
+            return status.st_dev, status.st_ino
+    return None
+
+
+@contextmanager
+def _refused(name: str) -> Iterator[None]:
+    try:
+        yield
     except OSError as reason:
         raise FileError(f"{shown(name)}: cannot be written: {reason.strerror}") from reason
 
@@ -35,26 +101,29 @@ def write_whole(path: PathLike, content: bytes) -> None:
 def _file_to_replace(name: str) -> Path | None:
     """The file behind every link, which need not exist; None for a pipe or a device."""
     try:
-        is_file = stat.S_ISREG(os.stat(name).st_mode)  # noqa: PTH116 - a Path forgets a "/" at its end
+        mode = os.stat(name).st_mode  # noqa: PTH116 - a Path forgets a "/" at its end
     except FileNotFoundError:
-        if name.endswith("/"):
+        if not name or name.endswith("/"):
             raise
-        is_file = True
-    return Path(os.path.realpath(name)) if is_file else None
+        return Path(os.path.realpath(name))
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    return Path(os.path.realpath(name)) if stat.S_ISREG(mode) else None
 
 
-def _replace(target: Path, content: bytes) -> None:
+def _write_beside(target: Path, content: bytes) -> Path:
+    """A new file with the content, on the disk, that can take the place of the target."""
     part, descriptor = _open_beside(target)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
             keep(descriptor)
-        part.replace(target)
     except BaseException:
         with suppress(OSError):
             part.unlink()
         raise
+    return part
 
 
 def keep(descriptor: int) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from . import balance
 from ._errors import ArgumentError, DataError
@@ -25,6 +25,9 @@ _SMALLEST_DENOMINATOR = 1e-9
 
 # A weight that differs from another by less differs by rounding.
 _ROUNDING = 1e-9
+
+# More would take hours, and tell nothing more.
+MOST_RESAMPLES = 1_000_000
 
 _BLOCK = 1 << 18  # draws that are made at once: their counts stay in a core's cache
 
@@ -256,7 +259,12 @@ def percentile_interval(values: Vector, confidence: float) -> Vector:
 def apart_from(values: Vector, centre: float, confidence: float) -> Mask:
     """[...]: whether the interval of values [B, ...] leaves out the centre."""
     low, high = percentile_interval(values, confidence)
-    told: Mask = (low > centre + _ROUNDING) | (high < centre - _ROUNDING)
+    return leaves_out(low, high, centre)
+
+
+def leaves_out(low: ArrayLike, high: ArrayLike, centre: float) -> Mask:
+    """[...]: whether an interval from low to high, each [...], leaves out the centre; NaN: no."""
+    told: Mask = (np.asarray(low) > centre + _ROUNDING) | (np.asarray(high) < centre - _ROUNDING)
     return told
 
 
@@ -286,9 +294,16 @@ def check_options(resamples: object, confidence: object, seed: object) -> None:
         raise ArgumentError(f"seed = {seed!r}; expected an integer of 0 or more")
     # One resample at least beyond each end.
     fewest = int(np.ceil(2.0 / (1.0 - confidence) - 1e-9))
+    if fewest > MOST_RESAMPLES:
+        raise ArgumentError(
+            f"confidence = {confidence!r}; expected at most {1.0 - 2.0 / MOST_RESAMPLES:g}, of "
+            f"which {MOST_RESAMPLES} resamples can tell"
+        )
     is_count = isinstance(resamples, (int, np.integer)) and not isinstance(resamples, bool)
     if not is_count or int(resamples) < fewest:  # type: ignore[call-overload]
         raise ArgumentError(
             f"resamples = {resamples!r}; expected an integer of {fewest} or more at a confidence "
             f"of {confidence:g}"
         )
+    if int(resamples) > MOST_RESAMPLES:  # type: ignore[call-overload]
+        raise ArgumentError(f"resamples = {resamples!r}; expected at most {MOST_RESAMPLES}")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from . import _lib, csv_scores
 from ._arguments import (
     Temperature,
+    file_name,
     known_form,
     name_bytes,
     temperature_or_zero,
@@ -25,7 +26,7 @@ from ._errors import ArgumentError, DataError
 from ._intervals_member import Options, Progress
 from ._intervals_request import Request, ScoreFile, add_intervals
 from ._sources import Document, PathLike, Source, read
-from ._write import write_whole
+from ._write import refuse_inputs, write_whole
 
 Form = Literal["full", "simple", "precise"]
 
@@ -55,11 +56,16 @@ class Weights:
     """
 
     def __init__(
-        self, text: str, made_from: _Scores, more_warnings: Sequence[dict[str, str]] = ()
+        self,
+        text: str,
+        made_from: _Scores,
+        more_warnings: Sequence[dict[str, str]] = (),
+        inputs: Sequence[PathLike] = (),
     ) -> None:
         """Keeps the text of weights.json; weights come from `compute_weights`."""
         self._text = text
         self._made_from = made_from
+        self._inputs = tuple(inputs)
         self.data: dict[str, Any] = json.loads(text)
         self._weights: dict[str, float] = dict(self.data["weights"])
         self.tasks: list[str] = list(self.data["tasks"])
@@ -102,8 +108,10 @@ class Weights:
 
         A link is followed; a pipe or a device is written to.
 
-        Errors: ArgumentError (no path), FileError (it cannot be written).
+        Errors: ArgumentError (no path, or that of a file that the weights were made from),
+        FileError (it cannot be written).
         """
+        refuse_inputs("output", file_name("path", path), self._inputs, "the weights are")
         write_whole(path, self._text.encode())
 
 
@@ -154,7 +162,7 @@ def compute_weights(
     except DataError as error:
         raise made_from.translate(error) from None
     result = add_intervals(text, made_from.file(form), request)
-    return Weights(result.text, made_from, result.warnings)
+    return Weights(result.text, made_from, result.warnings, made_from.files(per_sample))
 
 
 def _weights_json(scores: _Scores, options: _lib.WeightsOptions) -> str:
@@ -241,7 +249,12 @@ def evaluate(results: Source, *, baseline: str | None = None) -> dict[str, Any]:
 def evaluation_json(results: Source, *, baseline: str | None = None) -> str:
     """What `evaluate` returns, as the library's JSON text."""
     chosen = None if baseline is None else name_bytes("baseline", baseline)
-    content, name = read(results, "results")
+    return evaluation_of(read(results, "results"), chosen)
+
+
+def evaluation_of(results: Document, baseline: bytes | None = None) -> str:
+    """The same of a results file that was read already."""
+    content, name = results
     library = _lib.library()
     handle = ctypes.POINTER(_lib.Evaluation)()
     _lib.check(
@@ -249,7 +262,7 @@ def evaluation_json(results: Source, *, baseline: str | None = None) -> str:
             content,
             len(content),
             name.encode(),
-            chosen,
+            baseline,
             ctypes.byref(handle),
         )
     )
@@ -273,9 +286,9 @@ class _Scores:
         )
         self.content = csv_scores.to_json(self.sheet) if self.sheet else document.content
         self._temperature = temperature
+        self._path = "" if isinstance(source, Mapping) else os.fspath(source)
         # "" is the working folder, also for "-" and a dict.
-        path = "" if isinstance(source, Mapping) else os.fspath(source)
-        self._folder = os.path.dirname(path)  # noqa: PTH120 - a Path makes "." of it
+        self._folder = os.path.dirname(self._path)  # noqa: PTH120 - a Path makes "." of it
 
     @functools.cached_property
     def document(self) -> dict[str, Any]:
@@ -300,6 +313,12 @@ class _Scores:
         """What intervals are made from, in this form or the file's own."""
         used = form or self.document["form"]
         return ScoreFile(self.document, self.name, self._folder, used, self.units())
+
+    def files(self, per_sample: PathLike | None) -> list[PathLike]:
+        """The score file, and the files of scores by sample: the one it names and this one."""
+        named = self.document.get("per_sample")
+        beside = os.path.join(self._folder, named) if named else None  # noqa: PTH118
+        return [file for file in (self._path, beside, per_sample) if file]
 
     def where(self, path: str) -> str:
         """A place in the document as the user's file has it."""

@@ -59,8 +59,12 @@ def prepare(folder: Path, scale: dict[str, Any]) -> None:
     subprocess.run(program, check=True)  # noqa: S603
 
 
-def run_seed(seed: int, folder: Path, scale: dict[str, Any]) -> Path:
-    """Does all runs of one seed that are not done, and returns the folder of its results."""
+# What `visatb run` ends with when all is done, and where it refuses scores that carry no weights.
+DONE, REFUSED = 0, 3
+
+
+def run_seed(seed: int, folder: Path, scale: dict[str, Any]) -> tables.Seed:
+    """Does all runs of one seed that are not done, and returns what they came to."""
     output = folder / f"seed-{seed}"
     output.mkdir(exist_ok=True)
     template = string.Template((HERE / "project.toml").read_text(encoding="utf-8"))
@@ -74,12 +78,30 @@ def run_seed(seed: int, folder: Path, scale: dict[str, Any]) -> Path:
     )
     project = output / "visatb.toml"
     project.write_text(text, encoding="utf-8")
-    # It may end with another code where VisATB refused its scores; the other methods are there.
+    # It is made again of all that is done, so what is there afterwards is of this run.
+    (output / "results.json").unlink(missing_ok=True)
     program = [sys.executable, "-m", "visatb", "run", str(project)]
     finished = subprocess.run(program, check=False)  # noqa: S603
-    if not (output / "results.json").exists():
-        sys.exit(f"seed {seed}: no results, visatb run ended with {finished.returncode}")
-    return output
+    return outcome(seed, output, finished.returncode)
+
+
+def outcome(seed: int, output: Path, code: int) -> tables.Seed:
+    """The results of a seed; where VisATB refused its scores, those of the other methods.
+
+    Exits where `visatb run` failed, or a method is missing for another reason.
+    """
+    path = output / "results.json"
+    if code not in {DONE, REFUSED} or not path.exists():
+        sys.exit(f"seed {seed}: visatb run ended with {code}")
+    results = json.loads(path.read_text(encoding="utf-8"))
+    wanted = ("STL", *tables.METHODS, *tables.ALONE)
+    missing = [name for name in wanted if name not in results["methods"]]
+    if any(code == DONE or not name.startswith("VisATB") for name in missing):
+        sys.exit(f"seed {seed}: visatb run ended with {code}, without {', '.join(missing)}")
+    weights = None
+    if "VisATB" not in missing:
+        weights = json.loads((output / "weights.json").read_text(encoding="utf-8"))
+    return tables.Seed(seed, results, visatb.evaluate(path), weights)
 
 
 def machine() -> str:
@@ -100,12 +122,7 @@ def main() -> None:
     found = []
     document = args.document or folder / "tables.md"
     for seed in range(args.seeds):
-        output = run_seed(seed, folder, scale)
-        results = json.loads((output / "results.json").read_text(encoding="utf-8"))
-        evaluation = visatb.evaluate(output / "results.json")
-        weights = output / "weights.json"
-        made = json.loads(weights.read_text(encoding="utf-8")) if weights.exists() else None
-        found.append(tables.Seed(seed, results, evaluation, made))
+        found.append(run_seed(seed, folder, scale))
         text = tables.document(found, model=scale["name"], machine=machine())
         document.write_text(text, encoding="utf-8")
         print(f"seeds 0 to {seed}: {document}", flush=True)

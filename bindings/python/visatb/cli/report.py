@@ -10,6 +10,8 @@ from visatb._sources import shown
 from visatb._streams import printable, write
 from visatb.report import write_report
 
+from .terminal import file_only
+
 _DESCRIPTION = """\
 Draw weights, and all that they were made from, as one page of HTML that needs no other file. PATH
 is a weights file, or a folder that holds weights.json; scores.json, plan.json and results.json
@@ -22,28 +24,35 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "report", help="a page that shows weights and their reasons", description=_DESCRIPTION
     )
-    parser.add_argument("path", type=_file, metavar="PATH", help="weights file, or its folder")
+    parser.add_argument("path", type=file_only, metavar="PATH", help="weights file, or its folder")
     parser.add_argument(
         "--results",
-        type=_file,
+        type=file_only,
         metavar="RESULTS",
         help="results of the final run (default: results.json there)",
     )
     parser.add_argument(
-        "--plan", type=_file, metavar="PLAN", help="the plan (default: plan.json there)"
+        "--plan", type=file_only, metavar="PLAN", help="the plan (default: plan.json there)"
     )
     parser.add_argument(
         "--scores",
-        type=_file,
+        type=file_only,
         metavar="SCORES",
         help="the scores that the weights were made from, JSON or CSV (default: scores.json there, "
         "else scores.csv)",
     )
     parser.add_argument(
-        "-o", "--output", type=_file, metavar="OUT", help="the page (default: report.html there)"
+        "-o",
+        "--output",
+        type=file_only,
+        metavar="OUT",
+        help="the page (default: report.html there)",
     )
     parser.add_argument(
-        "--figures", type=_file, metavar="DIR", help="write the figures here too, as SVG and PNG"
+        "--figures",
+        type=file_only,
+        metavar="DIR",
+        help="write the figures here too, as SVG and PNG",
     )
     parser.set_defaults(run=run)
 
@@ -67,9 +76,3 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _named(path: Path) -> str:
     return printable(shown(str(path)))
-
-
-def _file(text: str) -> str:
-    if text == "-":
-        raise argparse.ArgumentTypeError("-: expected a file")
-    return text

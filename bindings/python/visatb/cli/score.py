@@ -8,7 +8,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from visatb._errors import ArgumentError, DataError
+from visatb._sources import PathLike
 from visatb._streams import complain, printable, write
+from visatb._write import refuse_inputs
 from visatb.per_sample import SampleValues, write_per_sample
 from visatb.scoring import (
     METRICS,
@@ -21,7 +23,7 @@ from visatb.scoring.pairs import MISSING
 
 from . import score_formats
 from .score_formats import Row
-from .terminal import name_of
+from .terminal import file_only, name_of
 
 LMMS_EVAL = "lmms-eval"
 
@@ -99,7 +101,10 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         help="the run that was scored, as with_mini:vqa, for --per-sample",
     )
     parser.add_argument(
-        "--per-sample", metavar="OUT", help="write the value of every sample here, as JSON Lines"
+        "--per-sample",
+        type=file_only,
+        metavar="OUT",
+        help="write the value of every sample here, as JSON Lines",
     )
     parser.add_argument(
         "--format",
@@ -121,7 +126,8 @@ def run_measure(arguments: argparse.Namespace) -> int:
         raise ArgumentError("-: standard input is either the answers or the references")
     scores = _scored(arguments)
     row = Row(arguments.task, scores.metric, scores.score, scores.samples, scores.values)
-    _deliver(arguments, [row])
+    inputs = [arguments.answers, arguments.references]
+    _deliver(arguments, [row], [file for file in inputs if file is not None])
     _say(scores.notes, name_of(arguments.answers))
     return 0
 
@@ -144,7 +150,7 @@ def run_lmms_eval(arguments: argparse.Namespace) -> int:
     if arguments.per_sample is not None and all(row.values is None for row in rows):
         what = "--per-sample: none of these scores has values of samples"
         raise DataError(f"{name_of(arguments.path)}: {what}")
-    _deliver(arguments, rows)
+    _deliver(arguments, rows, imported.files)
     notes = [note for note in imported.notes if wanted is None or note.task in wanted]
     _say([f"{note.task}: {note.message}" for note in notes], name_of(arguments.path))
     return 0
@@ -164,8 +170,11 @@ def _check(arguments: argparse.Namespace, why: str, asked: bool, needed: str) ->
         raise ArgumentError(f"{why} needs --{needed.removesuffix('_name')}")
 
 
-def _deliver(arguments: argparse.Namespace, rows: Sequence[Row]) -> None:
+def _deliver(
+    arguments: argparse.Namespace, rows: Sequence[Row], inputs: Sequence[PathLike]
+) -> None:
     if arguments.per_sample is not None:
+        refuse_inputs("per_sample", arguments.per_sample, inputs, "the scores are")
         write_per_sample(
             arguments.per_sample,
             (

@@ -1,7 +1,8 @@
-"""What the commands share: tables for terminals and pipes, CSV, and names of inputs."""
+"""What the commands share: tables for terminals and pipes, CSV, and names of files."""
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
 import shutil
@@ -139,3 +140,10 @@ def csv_text(rows: Iterable[Sequence[object]]) -> str:
 def name_of(path: str) -> str:
     """How messages call an input."""
     return "standard input" if path == "-" else shown(path)
+
+
+def file_only(text: str) -> str:
+    """An argument that names a file, where "-" for a standard stream makes no sense."""
+    if text == "-":
+        raise argparse.ArgumentTypeError("-: expected a file")
+    return text

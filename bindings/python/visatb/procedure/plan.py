@@ -191,10 +191,22 @@ def load_plan(folder: PathLike) -> Plan:
         raise FileError(f"{name}: {reason.strerror}") from reason
     except (ValueError, RecursionError) as reason:
         raise DataError(f"{name}: not JSON: {reason}; `visatb plan` makes it again") from None
+    return plan_of(content, name)
+
+
+def plan_of(content: object, name: str) -> Plan:
+    """The plan that a parsed plan.json holds, if it is as `visatb plan` wrote it.
+
+    Args:
+        content: the document.
+        name: how messages call the file.
+
+    Errors: DataError (no plan, or one that was edited).
+    """
     if not isinstance(content, dict) or content.get("visatb_plan") != 1:
         raise DataError(f"{name}: no plan of version 1; `visatb plan` makes one")
-    digest = content.pop("sha256", None)
-    if digest != _sha256(content):
+    rest = {key: value for key, value in content.items() if key != "sha256"}
+    if content.get("sha256") != _sha256(rest):
         raise DataError(f"{name}: was changed after it was made; `visatb plan` makes it again")
     plan = _plan(content, name)
     if content.get("identity") != plan.identity:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 from visatb._errors import DataError
 from visatb._json_path import Path, spell
+from visatb._numbers import finite
 from visatb._sources import Document
 
 _KINDS = {
@@ -83,9 +83,17 @@ class Reader:
     def number(self, *path: str | int) -> float:
         """A finite number."""
         value = self.get(*path)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not _finite(value):
+        number = finite(value)
+        if number is None:
             self.refuse(path, f"{_told(value)}; expected a number")
-        return float(value)
+        return number
+
+    def whole(self, *path: str | int, least: int = 0) -> int:
+        """An integer, not below the least."""
+        value = self.get(*path)
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            self.refuse(path, f"{_told(value)}; expected a whole number of {least} or more")
+        return value
 
     def text(self, *path: str | int) -> str:
         """A string."""
@@ -150,13 +158,6 @@ def _once(pairs: list[tuple[str, Any]], name: str) -> dict[str, Any]:
 
 def _refuse_constant(constant: str, name: str) -> NoReturn:
     raise DataError(f"{name}: {constant} is no number")
-
-
-def _finite(value: float) -> bool:
-    try:
-        return math.isfinite(value)
-    except OverflowError:
-        return False
 
 
 def _told(value: object, longest: int = 60) -> str:

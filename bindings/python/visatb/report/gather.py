@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,10 +13,10 @@ from typing import Any, NamedTuple
 from visatb._arguments import file_name
 from visatb._errors import DataError, FileError
 from visatb._sources import Document, PathLike, read, shown
-from visatb.scores import evaluate
+from visatb.scores import evaluation_of
 
 from .documents import parse
-from .plan_file import Plan, read_plan
+from .plan_file import Plan, check_plan, read_plan
 from .results_file import Results, read_results
 from .scores_file import DEFAULT_RANGE, Scores, confirm, read_scores
 from .weights_file import WeightsFile, read_weights_file
@@ -115,10 +116,12 @@ def gather(
     weights = read_weights_file(document.name, parsed, unit_of_task)
     if of_scores is not None:
         of_scores = confirm(of_scores, parsed, document.name)
+    if of_plan is not None:
+        check_plan(of_plan, weights, of_scores)
     if files.results is not None:
         source = read(files.results, "results")
         described = parse(source, "visatb_results")
-        evaluation = evaluate(files.results)
+        evaluation = json.loads(evaluation_of(source))
         of_results = read_results(source.name, described, evaluation, weights.tasks)
         inputs.append(_input(source, "results"))
     return Material(

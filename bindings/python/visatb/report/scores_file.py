@@ -26,7 +26,9 @@ class Scores:
 
     Attributes:
         by_form: the file, as each form that it can be read in has it.
+        own_form: what it says of itself, or its runs tell; "" where neither does.
         unit_of_task: for each task its group, or itself; None for a task of fixed weight.
+        metrics: {metric: whether higher is better} of each task.
         range: what the weights should stay in.
         form: by which the weights were made; "" until `confirm` found it.
         runs: the names of its runs, as "with_mini:vqa".
@@ -35,7 +37,9 @@ class Scores:
     """
 
     by_form: Mapping[str, dict[str, Any]]
+    own_form: str
     unit_of_task: Mapping[str, str | None]
+    metrics: Mapping[str, Mapping[str, bool]]
     range: tuple[float, float]
     form: str
     runs: tuple[str, ...]
@@ -59,13 +63,25 @@ def read_scores(source: Document, *, made: str, weights: str) -> Scores:
             f"{source.name}: not the scores that {weights} was made from: its SHA-256 begins "
             f"with {found[:12]}, that of the right ones with {made[:12]}"
         )
-    by_form = _read(source)
+    try:
+        return _told(*_read(source))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        # Only a hash that somebody wrote into the weights file could name such scores.
+        raise DataError(f"{source.name}: not scores as `visatb weights` reads them") from None
+
+
+def _told(by_form: Mapping[str, dict[str, Any]], own_form: str) -> Scores:
     document = next(iter(by_form.values()))
     low, high = document.get("range", DEFAULT_RANGE)
     return Scores(
         by_form=by_form,
+        own_form=own_form,
         unit_of_task={
             task["name"]: None if "fixed_weight" in task else task.get("group", task["name"])
+            for task in document["tasks"]
+        },
+        metrics={
+            task["name"]: {m["name"]: m["higher_is_better"] for m in task.get("metrics", ())}
             for task in document["tasks"]
         },
         range=(float(low), float(high)),
@@ -95,20 +111,22 @@ def confirm(scores: Scores, weights: Mapping[str, Any], name: str) -> Scores:
     )
 
 
-def _read(source: Document) -> dict[str, dict[str, Any]]:
-    """The document by form, that of the file first."""
+def _read(source: Document) -> tuple[dict[str, dict[str, Any]], str]:
+    """The document by form, that of the file first; and that form, "" where it is not told."""
     if source.content.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{"):
         document = parse(source, "visatb_scores")
-        return dict.fromkeys(sorted(FORMS, key=lambda form: form != document["form"]), document)
+        own = str(document["form"])
+        return dict.fromkeys(sorted(FORMS, key=lambda form: form != own), document), own
     read = [(form, _sheet(source, form)) for form in FORMS]
     found = {form: sheet for form, sheet in read if isinstance(sheet, dict)}
     if not found:
         raise next(sheet for _, sheet in read if isinstance(sheet, DataError))
-    return found
+    told = _sheet(source, None)
+    return found, "" if isinstance(told, DataError) else str(told["form"])
 
 
-def _sheet(source: Document, form: str) -> dict[str, Any] | DataError:
-    """A CSV sheet as a document of this form, or why it is none."""
+def _sheet(source: Document, form: str | None) -> dict[str, Any] | DataError:
+    """A CSV sheet as a document of this form, or of the one its runs tell; or why it is none."""
     try:
         return csv_scores.convert(source.content, source.name, form).document
     except DataError as refusal:

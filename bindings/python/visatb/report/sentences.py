@@ -17,49 +17,52 @@ _SAME = 1e-9
 # From here on a number is told by its power of ten.
 _LONG = 1e6
 
-# A weighting nearer to its average of 1 is told as a little more or less than average.
+# A weighting nearer to 1, which every value alike would have, is told as "a little".
 _LITTLE = 0.15
 
-# What a value that raises or lowers the weight means: clearly above 0, a little, at 0, below 0.
-_RAISES: dict[Part, tuple[str, str, str, str]] = {
+# Why a value raises the weight: it lies above 0, at 0, below 0. A value at the mean has a weighting
+# of 1 at most, as exp is convex; so what is weighted by more lies above the mean (for inward
+# contribution below it), whatever the others are, and "than average" is true.
+_RAISES: dict[Part, tuple[str, str, str]] = {
     "out": (
-        "it helps {others} much",
-        "it helps {others} a little more than average",
+        "it helps {others} {little}more than average",
         "it does {others} no harm",
-        "it harms {others} less than average",
+        "it harms {others} {little}less than average",
     ),
     "in": (
-        "{others} {help} it little",
-        "{others} {help} it a little less than average",
+        "{others} {help} it {little}less than average",
         "{others} {do} not help it",
         "{others} {harm} it",
     ),
-    "difficulty": (
-        "it is hard",
-        "it is a little harder than average",
-        "it is harder than average",
-        "it is harder than average",
-    ),
+    "difficulty": ("it is {little}harder than average",) * 3,
 }
-_LOWERS: dict[Part, tuple[str, str, str, str]] = {
+# Why it lowers the weight. Where one value stands out, another may lie above the mean and yet have
+# a weighting below 1: "than average" would be wrong of it, and the unit that stands out is named.
+_LOWERS: dict[Part, tuple[str, str, str]] = {
     "out": (
-        "it helps {others} little",
-        "it helps {others} a little less than average",
+        "it helps {others} {little}less than average",
         "it does not help {others}",
         "it harms {others}",
     ),
     "in": (
-        "{others} {help} it much",
-        "{others} {help} it a little more than average",
+        "{others} {help} it {little}more than average",
         "{others} {do} it no harm",
-        "{others} {harm} it less than average",
+        "{others} {harm} it {little}less than average",
     ),
     "difficulty": (
-        "it is easy",
-        "it is a little easier than average",
+        "it is {little}easier than average",
         "much data of its own makes it no better than little",
         "much data of its own makes it worse than little",
     ),
+}
+_BESIDE: dict[Part, tuple[str, str, str]] = {
+    "out": ("it helps {others} less than {first} does", *_LOWERS["out"][1:]),
+    "in": (
+        "{others} {help} it more than {first} is helped",
+        _LOWERS["in"][1],
+        "{others} {harm} it less than {first} is harmed",
+    ),
+    "difficulty": ("it is less hard than {first}", *_LOWERS["difficulty"][1:]),
 }
 _CALLED: dict[Part, str] = {
     "out": "outward contribution",
@@ -114,7 +117,7 @@ def reason(unit: Unit, units: Sequence[Unit]) -> str:
     part = max(unit.effects, key=lambda part: math.copysign(1, moved) * unit.effects[part])
     if unit.effects[part] * moved <= 0 or abs(unit.effects[part]) < _UNSEEN:
         return ""
-    return _meaning(unit, part, len(units))
+    return _meaning(unit, part, units)
 
 
 def listed(parts: Sequence[str]) -> str:
@@ -138,23 +141,30 @@ def _clauses(unit: Unit, units: Sequence[Unit]) -> tuple[list[str], list[str]]:
             silent.append(f"its {_CALLED[part]} ({place})")
         else:
             effect = number(unit.effects[part], signed=True)
-            meaning = _meaning(unit, part, len(units))
+            meaning = _meaning(unit, part, units)
             clauses.append(f"{effect} because {meaning} ({PARTS[part]} {place})")
     return clauses, silent
 
 
-def _meaning(unit: Unit, part: Part, units: int) -> str:
-    value = unit.measures[PARTS[part]]
-    if abs(value) < _SAME:
-        degree = 2
-    elif value < 0:
-        degree = 3
-    else:
-        degree = int(abs(unit.components[part] - 1) < _LITTLE)
-    words = (_RAISES if unit.effects[part] > 0 else _LOWERS)[part][degree]
-    if units == 2:
-        return words.format(others="the other", help="helps", do="does", harm="harms")
-    return words.format(others="the others", help="help", do="do", harm="harm")
+def _meaning(unit: Unit, part: Part, units: Sequence[Unit]) -> str:
+    measure = PARTS[part]
+    value = unit.measures[measure]
+    words = _words(unit, part, units)[0 if value >= _SAME else 1 if value > -_SAME else 2]
+    # Whose value is the highest, and of inward contribution the lowest, has the highest weighting.
+    first = max(units, key=lambda other: other.components[part])
+    little = "a little " if abs(unit.components[part] - 1) < _LITTLE else ""
+    spoken = {"little": little, "first": brief(first.name)}
+    if len(units) == 2:
+        return words.format(others="the other", help="helps", do="does", harm="harms", **spoken)
+    return words.format(others="the others", help="help", do="do", harm="harm", **spoken)
+
+
+def _words(unit: Unit, part: Part, units: Sequence[Unit]) -> tuple[str, str, str]:
+    if unit.effects[part] > 0:
+        return _RAISES[part]
+    mean = math.fsum(other.measures[PARTS[part]] for other in units) / len(units)
+    beyond = (unit.measures[PARTS[part]] - mean) * (-1 if part == "in" else 1)
+    return _LOWERS[part] if beyond < -_SAME else _BESIDE[part]
 
 
 def _place(unit: Unit, units: Sequence[Unit], measure: Measure) -> str:

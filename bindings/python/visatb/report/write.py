@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from visatb._arguments import file_name
 from visatb._errors import ArgumentError, FileError
 from visatb._sources import PathLike, shown
-from visatb._write import write_whole
+from visatb._write import refuse_inputs, written_together
 
 from ._require import require_drawing
 from .gather import Material, gather
@@ -52,12 +52,21 @@ def write_report(
     require_drawing()
     material = gather(path, results=results, plan=plan, scores=scores)
     page = material.folder / "report.html" if output is None else Path(file_name("output", output))
-    _refuse_inputs(page, material)
+    refuse_inputs("output", page, material.read, "the report is")
     folder = None if figures is None else Path(file_name("figures", figures))
     text, drawings = _drawn(material, png=folder is not None)
-    written = () if folder is None else _write_figures(folder, drawings)
-    write_whole(page, text.encode())
-    return Written(page, written)
+    pictures = {} if folder is None else _files(folder, drawings)
+    for file in pictures:
+        refuse_inputs("figures", file, material.read, "the report is")
+        if os.path.realpath(file) == os.path.realpath(page):
+            raise ArgumentError(f"output = {shown(str(page))}: a figure gets this name")
+    with written_together() as add:
+        add(page, text.encode())
+        if folder is not None:
+            _make(folder)
+        for file, content in pictures.items():
+            add(file, content)
+    return Written(page, tuple(pictures))
 
 
 def _drawn(material: Material, *, png: bool) -> tuple[str, list[Drawing]]:
@@ -84,21 +93,17 @@ def _drawn(material: Material, *, png: bool) -> tuple[str, list[Drawing]]:
     return page(material, title, sections(material, drawings)), list(drawings.values())
 
 
-def _refuse_inputs(page: Path, material: Material) -> None:
-    with suppress(OSError):  # it is not there, or writing tells what is wrong with it
-        if any(page.samefile(read) for read in material.read):
-            raise ArgumentError(f"output = {shown(str(page))}: the report is made from this file")
+def _files(folder: Path, drawings: list[Drawing]) -> dict[Path, bytes]:
+    """The files of the figures and what they will hold."""
+    return {
+        folder / f"{drawing.name}{suffix}": content
+        for drawing in drawings
+        for suffix, content in ((".svg", drawing.svg), (".png", drawing.png))
+    }
 
 
-def _write_figures(folder: Path, drawings: list[Drawing]) -> tuple[Path, ...]:
+def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as reason:
         raise FileError(f"{shown(str(folder))}: cannot be made: {reason.strerror}") from reason
-    written = []
-    for drawing in drawings:
-        for suffix, content in ((".svg", drawing.svg), (".png", drawing.png)):
-            file = folder / f"{drawing.name}{suffix}"
-            write_whole(file, content)
-            written.append(file)
-    return tuple(written)

@@ -6,15 +6,19 @@ import math
 import re
 from typing import Any, NamedTuple
 
+from visatb._numbers import finite
+
 from .pairs import Pairs, Scored
 
 THRESHOLD = 0.5
 
-_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+# Every part of a pattern begins with what the part before it cannot take, so that a text of any
+# length is read in a time that grows with its length.
+_NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
 _BETWEEN = r"(?:\s*[,;]\s*|\s+|><)"
 _FOUR = _BETWEEN.join([rf"({_NUMBER})"] * 4)
 _TWO = rf"[(\[]\s*({_NUMBER}){_BETWEEN}({_NUMBER})\s*[)\]]"
-_BOX = re.compile(rf"[\[({{<]\s*{_FOUR}\s*[\])}}>]|{_TWO}\s*[,;]?\s*{_TWO}")
+_BOX = re.compile(rf"[\[({{<]\s*{_FOUR}\s*[\])}}>]|{_TWO}\s*(?:[,;]\s*)?{_TWO}")
 _BARE = re.compile(rf"\s*{_FOUR}\s*")
 
 
@@ -99,12 +103,9 @@ def _truth(pairs: Pairs, position: int) -> Box:
 
 
 def _of_list(value: Any) -> list[Box]:
-    is_box = (
-        isinstance(value, list)
-        and len(value) == 4
-        and all(isinstance(part, (int, float)) and not isinstance(part, bool) for part in value)
-    )
-    return [Box(*(float(part) for part in value))] if is_box else []
+    found = [finite(part) for part in value] if isinstance(value, list) else []
+    numbers = [number for number in found if number is not None]
+    return [Box(*numbers)] if len(found) == len(numbers) == 4 else []
 
 
 def _notes(pairs: Pairs, answers: list[Box | None], truths: list[Box]) -> tuple[str, ...]:

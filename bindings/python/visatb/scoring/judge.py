@@ -6,6 +6,8 @@ import math
 from typing import Any
 
 from visatb._errors import DataError
+from visatb._numbers import finite
+from visatb.per_sample import LARGEST
 
 from .fields import Keyed, id_of
 from .records import Records, RecordSource, read_records
@@ -24,7 +26,7 @@ def judge(reviews: RecordSource) -> dict[str, float]:
         {id: 100 * model / mean of the reference's marks}.
 
     Errors: those of `read_records`; DataError for marks that are none, as the [-1, -1] of a
-    review that could not be read.
+    review that could not be read, and for marks that make a value of 1e150 or more.
     """
     records = read_records(reviews, "reviews")
     marks = Keyed(records, {}, {})
@@ -38,7 +40,12 @@ def judge(reviews: RecordSource) -> dict[str, float]:
     reference = math.fsum(mark for mark, _ in marks.values.values()) / len(marks.values)
     if reference <= 0.0:
         raise DataError(f"{records.name}: every mark of the reference is 0")
-    return {sample: 100.0 * model / reference for sample, (_, model) in marks.values.items()}
+    values = {sample: 100.0 * (m / reference) for sample, (_, m) in marks.values.items()}
+    for sample, value in values.items():
+        if finite(value, LARGEST) is None:
+            what = f"the model's mark is {value / 100:.3g} times the mean of the reference's marks"
+            raise records.fault(marks.at[sample], f"{what}; expected a value below 1e150")
+    return values
 
 
 def _marks(records: Records, index: int) -> tuple[float, float]:
@@ -47,14 +54,12 @@ def _marks(records: Records, index: int) -> tuple[float, float]:
     if key is None:
         raise records.fault(index, 'no marks; expected "tuple": [reference, model]')
     value: Any = fields[key]
-    is_pair = (
-        isinstance(value, list)
-        and len(value) == 2
-        and all(isinstance(mark, (int, float)) and not isinstance(mark, bool) for mark in value)
-    )
-    if not is_pair:
-        raise records.fault(index, f"{key}: expected two numbers, reference and model")
-    if min(value) < 0 or not max(value) < math.inf:
+    found = [finite(mark, LARGEST) for mark in value] if isinstance(value, list) else []
+    marks = [mark for mark in found if mark is not None]
+    if len(found) != 2 or len(marks) != 2:
+        what = "expected two numbers, reference and model"
+        raise records.fault(index, f"{key}: {what}, below 1e150")
+    if min(marks) < 0:
         what = "the review gave no marks; have it made again"
         raise records.fault(index, f"{key}: {value}: {what}")
-    return float(value[0]), float(value[1])
+    return marks[0], marks[1]

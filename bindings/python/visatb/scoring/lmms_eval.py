@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import math
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from visatb._arguments import file_name
-from visatb._errors import DataError, FileError
+from visatb._arguments import file_name, name_bytes
+from visatb._errors import ArgumentError, DataError, FileError
+from visatb._numbers import finite
 from visatb._sources import PathLike, read, shown
+from visatb.per_sample import LARGEST
 
 from .records import Records, parse_document, read_records
 
@@ -24,6 +27,8 @@ _RESULTS = "results.json"
 _NO_FILTER = "none"
 # Of its floats both sides have every digit; sums may differ in their order.
 _SAME = 1e-9
+# A value may become a percentage, which a file of scores by sample must be able to hold.
+_LARGEST = LARGEST / 100
 
 
 class ImportedScore(NamedTuple):
@@ -52,10 +57,11 @@ class ImportNote(NamedTuple):
 
 
 class Imported(NamedTuple):
-    """All scores of a file, with notes."""
+    """All scores of a results file, with notes, and the files that were read: it and its logs."""
 
     scores: list[ImportedScore]
     notes: list[ImportNote]
+    files: list[Path]
 
 
 def import_lmms_eval(path: PathLike) -> list[ImportedScore]:
@@ -78,10 +84,13 @@ def read_lmms_eval(path: PathLike) -> Imported:
     results = document.get("results") if isinstance(document, dict) else None
     if not isinstance(results, dict):
         raise DataError(f'{name}: no lmms-eval results; expected an object with "results"')
-    imported = Imported([], [])
+    imported = Imported([], [], [file])
     for task, entry in results.items():
+        _check_name(name, "task", task)
         if not isinstance(entry, dict):
             raise DataError(f"{name}: results.{task}: expected an object", f"results.{task}")
+        for key in entry:
+            _check_name(name, "metric", key)
         _Task(file, document, task, imported).add(entry)
     if not imported.scores:
         raise DataError(f"{name}: results: no score", "results")
@@ -98,12 +107,24 @@ class _Task:
     def add(self, entry: dict[str, Any]) -> None:
         """The scores among the entries; the others are its alias, its errors, its texts."""
         keys = [key for key in entry if "," in key and "_stderr" not in key]
-        log = _log(self.file, self.task) if keys else None
+        log = self._log() if keys else None
         for key in keys:
-            if _is_number(entry[key]):
-                self._add_score(key, float(entry[key]), log)
-            else:
+            score = finite(entry[key])
+            if score is None:
                 self._note(f"{key}: left out: it is no finite number")
+            else:
+                self._add_score(key, score, log)
+
+    def _log(self) -> Records | None:
+        """The task's log, which lies beside the results."""
+        prefix = self.file.name.removesuffix(_RESULTS)
+        # Not with_name: a task's name may hold a slash.
+        log = self.file.parent / f"{prefix}samples_{self.task}.jsonl"
+        with suppress(OSError):  # a name that is too long for a file
+            if log.is_file():
+                self.to.files.append(log)
+                return read_records(log, "samples", constants=True)
+        return None
 
     def _add_score(self, key: str, score: float, log: Records | None) -> None:
         metric, _, filter_name = key.rpartition(",")
@@ -123,7 +144,11 @@ class _Task:
 
 
 def _results_file(path: Path) -> Path:
-    if not path.is_dir():
+    try:
+        is_folder = path.is_dir()
+    except OSError:  # of which reading tells
+        is_folder = False
+    if not is_folder:
         return path
     found = sorted(path.rglob(f"*{_RESULTS}"))
     if not found:
@@ -140,10 +165,11 @@ def _directions(document: dict[str, Any], task: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _log(results: Path, task: str) -> Records | None:
-    prefix = results.name.removesuffix(_RESULTS)
-    log = results.with_name(f"{prefix}samples_{task}.jsonl")
-    return read_records(log, "samples", constants=True) if log.is_file() else None
+def _check_name(file: str, what: str, name: str) -> None:
+    try:
+        name_bytes(what, name)
+    except ArgumentError as reason:
+        raise DataError(f"{file}: results: {reason}", "results") from None
 
 
 def _values(
@@ -171,14 +197,19 @@ def _logged(log: Records, metric: str, filter_name: str) -> dict[str, float]:
             continue
         value = fields.get(metric)
         # What a task logs for sums of its own often has the number as "score".
-        number = value.get("score") if isinstance(value, dict) else value
-        sample = str(fields.get("doc_id"))
-        if not (isinstance(number, bool) or _is_number(number)) or sample in values:
+        found = value.get("score") if isinstance(value, dict) else value
+        number = float(found) if isinstance(found, bool) else finite(found, _LARGEST)
+        sample = _sample(fields.get("doc_id"))
+        if number is None or sample is None or sample in values:
             return {}
-        values[sample] = float(number)  # type: ignore[arg-type]
+        values[sample] = number
     return values
 
 
-def _is_number(value: object) -> bool:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and math.isfinite(value)  # type: ignore[arg-type]
+def _sample(doc_id: object) -> str | None:
+    """An id as text; None where it is none."""
+    if isinstance(doc_id, bool) or not isinstance(doc_id, (int, str)):
+        return None
+    with suppress(ArgumentError):
+        return name_bytes("doc_id", str(doc_id)).decode()
+    return None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from visatb._errors import ArgumentError
+from visatb._errors import ArgumentError, DataError
 
 from . import boxes, captions, vqa
 from .judge import judge
@@ -130,10 +130,12 @@ def score_answers(
 
 def _result(metric: str, pairs: Pairs, scored: Scored, notes: list[str]) -> SampleScores:
     if scored.values is None:
-        score = math.nan if scored.score is None else scored.score
-        return SampleScores(metric, score, None, notes, len(pairs.ids))
-    values = dict(zip(pairs.ids, scored.values, strict=True))
-    return SampleScores(metric, _mean(list(values.values())), values, notes, len(values))
+        values, score = None, math.nan if scored.score is None else scored.score
+    else:
+        values, score = dict(zip(pairs.ids, scored.values, strict=True)), _mean(scored.values)
+    if not math.isfinite(score):
+        raise DataError(f"{metric}: these answers and references make no finite score")
+    return SampleScores(metric, score, values, notes, len(pairs.ids))
 
 
 def _mean(values: list[float]) -> float:
