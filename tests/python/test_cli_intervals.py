@@ -12,6 +12,7 @@ import pytest
 from sample_files import rescore, sampled, shift, write
 
 import visatb
+from visatb import _intervals_member
 
 TABLE = """\
 task       weight  95% interval  outward  inward  difficulty  by-out  by-in  by-diff
@@ -169,3 +170,13 @@ def test_what_standard_input_is_read_from_is_an_input_too(full_files):
             run = subprocess.run([*program, output], stdin=file, capture_output=True, check=False)
         assert run.returncode == expected
     assert Path("scores.json").read_bytes() == before
+
+
+def test_more_resamples_than_the_memory_holds_are_wrong_usage(command, full_files, monkeypatch):
+    def full(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(_intervals_member, "resampled_means", full)
+    run = command("weights", "scores.json", "--resamples", "500000")
+    assert (run.code, run.out) == (2, "")
+    assert run.err == "visatb: resamples = 500000: too many for this machine's memory\n"

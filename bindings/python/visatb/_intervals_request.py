@@ -75,7 +75,8 @@ def add_intervals(text: str, scores: ScoreFile, request: Request) -> Result:
     """The text of weights.json with its intervals, where there are to be any.
 
     Errors: FileError, DataError: the file of scores by sample is wrong; and where intervals were
-    asked for, also that there is none, or not all that is needed in it.
+    asked for, also that there is none, or not all that is needed in it. ArgumentError: more
+    resamples than the memory holds.
     """
     if request.wanted is False:
         return Result(text, [])
@@ -121,13 +122,17 @@ def _text(text: str, path: str, scores: ScoreFile, request: Request) -> str:
         raise _IncompleteError(
             f"{shown(path)}: no line for {place_of(*missing)}, which the {scores.form} form needs"
         )
-    member = intervals_member(
-        measurement,
-        by_key,
-        samples,
-        json.loads(text),
-        scores.units,
-        request.options,
-        request.progress,
-    )
+    try:
+        member = intervals_member(
+            measurement,
+            by_key,
+            samples,
+            json.loads(text),
+            scores.units,
+            request.options,
+            request.progress,
+        )
+    except MemoryError:
+        count = request.options.resamples
+        raise ArgumentError(f"resamples = {count}: too many for this machine's memory") from None
     return with_intervals(text, member)
