@@ -116,7 +116,9 @@ def plan_for(scores: Json, **changes: Any) -> Json:
     plan = Plan(
         form="full",
         seed=3,
+        base_model="",
         tasks=tuple(tasks),
+        data={},
         sampling={"large": 0.25, "mini": 0.03125, "seed": 3, "batch_size": 128, "epochs": 1},
         inputs=({"name": "data.json", "sha256": "ab" * 32},),
         subsets=(),

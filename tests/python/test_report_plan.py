@@ -62,7 +62,9 @@ def test_an_edited_plan_is_refused(three, scores):
     change("visatb_plan", 2, "plan.json")
     assert refusal(visatb.DataError) == "plan.json: visatb_plan: 2; expected 1"
     save(Path("plan.json"), {"visatb_plan": 1})
-    assert refusal(visatb.DataError) == ("plan.json: not a plan as `visatb plan` writes it: 'form'")
+    assert refusal(visatb.DataError) == (
+        "plan.json: was changed after it was made; `visatb plan` makes it again"
+    )
 
 
 def of_task(scores, which, **changed):

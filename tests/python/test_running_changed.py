@@ -144,21 +144,21 @@ def test_a_task_that_got_a_command_of_its_own_is_scored_by_it_alone_and_back(tmp
 
 
 def test_runs_that_were_made_by_another_command_are_named(tmp_path):
-    run = 'base_model = "one"\n'
-    folder = write_project(tmp_path, train=f"{TRAIN} {{base_model}}", evaluate=ECHO, run=run)
+    folder = write_project(tmp_path, train=TRAIN, evaluate=ECHO)
     code, _, err = finish(folder, "--only", "mini")
     assert (code, err) == (0, "")
     kept = (
-        "by another command, or from another base model, than the project has now, and kept; to "
-        "have that done again, remove the folders in visatb-output/runs\n"
+        "by another command than the project has now, and kept; to have that done again, remove "
+        "the folders in visatb-output/runs\n"
     )
-    write_project(folder, train=f"{TRAIN} {{base_model}}", evaluate=ECHO, run='base_model = "two"')
+    write_project(folder, train=f"{TRAIN} 2", evaluate=ECHO)
     assert finish(folder, "--dry-run")[2] == f"visatb: warning: mini: trained {kept}"
-    write_project(folder, train=f"{TRAIN} {{base_model}}", evaluate=f"{ECHO} 2", run=run)
+    write_project(folder, train=TRAIN, evaluate=f"{ECHO} 2")
     assert (
         finish(folder, "--only", "mini")[2] == f"visatb: warning: mini: evaluate: evaluated {kept}"
     )
-    write_project(folder, train=f"{TRAIN} {{base_model}}", evaluate=ECHO, run=f"{run}jobs = 2")
+    # Other GPUs, ports and places are no other command.
+    write_project(folder, train=TRAIN, evaluate=ECHO, run="jobs = 2\n")
     assert finish(folder, "--dry-run")[2] == ""
 
 
@@ -193,14 +193,12 @@ def order_in(folder: Path, line: str, **more: object) -> Order:
 def test_a_partial_training_is_not_continued_by_another_command(folder):
     order = order_in(folder, "mkdir -p model; echo 1 >> model/m; exit 1", fresh=False)
     one, two = replace(order, template="one"), replace(order, template="two")
-    other = replace(order, base_model="other")
     for _ in range(2):
         assert carry_out(one).startswith("failed with exit code 1")
-    for changed in (two, other):
-        assert carry_out(changed) == (
-            "model: was begun by another command, or from another base model, than the project has "
-            "now; expected it to be removed, or the command to be as it was"
-        )
+    assert carry_out(two) == (
+        "model: was begun by another command than the project has now; expected it to be removed, "
+        "or the command to be as it was"
+    )
     assert Path("model/m").read_text(encoding="utf-8") == "1\n1\n"
     shutil.rmtree("model")
     assert carry_out(two).startswith("failed with exit code 1")

@@ -12,7 +12,7 @@ from ..procedure.project import Project
 from ..procedure.runs import MEASURE
 from .called import called
 from .markers import Marker, Scores, read_marker
-from .stages import Stage, all_stages, made_from, metrics_of, taken
+from .stages import Stage, all_stages, metrics_of, taken, template_of
 
 
 class Book:
@@ -121,7 +121,7 @@ class Book:
         )
 
     def changed_commands(self) -> list[str]:
-        """What was done by another command, or from another base model, than the project has now.
+        """What was done by another command than the project has now.
 
         Errors: FileError, DataError.
         """
@@ -132,14 +132,13 @@ class Book:
                 marker = self.done(stage)
                 if marker is None or not marker.template:
                     continue
-                if (marker.template, marker.base_model) != made_from(self.project, stage):
+                if marker.template != template_of(self.project, stage):
                     names = trained if stage.is_training else evaluated
                     names.append(run.name if stage.is_training else stage.label)
         said = (("trained", trained), ("evaluated", evaluated))
         return [
-            f"{', '.join(names)}: {what} by another command, or from another base model, than the "
-            f"project has now, and kept; to have that done again, remove the folders in "
-            f"{called(self.project.output / 'runs')}"
+            f"{', '.join(names)}: {what} by another command than the project has now, and kept; to "
+            f"have that done again, remove the folders in {called(self.project.output / 'runs')}"
             for what, names in said
             if names
         ]

@@ -32,7 +32,7 @@ class Marker:
         gpus, host: where.
         began, ended: when, in seconds since 1970.
         steps: of a training.
-        template, base_model: what the command was made from; "" where nobody said so.
+        template: what the command was made from; "" for a result that was taken in.
         scores: of an evaluation, as it was checked.
     """
 
@@ -49,7 +49,6 @@ class Marker:
     training: str = ""
     steps: int = 0
     template: str = ""
-    base_model: str = ""
     scores: Scores = field(default_factory=dict)
 
     @property

@@ -71,7 +71,7 @@ class Order:
         weights: the SHA-256 of the weights that it trains with.
         training: the attempt that trained what is evaluated.
         steps: of the training.
-        template, base_model: what the line was made from.
+        template: what the line was made from.
         locks: [descriptor, path] of every lock that was taken for it.
         grace: seconds that it has to end when it is asked to.
     """
@@ -94,7 +94,6 @@ class Order:
     training: str = ""
     steps: int = 0
     template: str = ""
-    base_model: str = ""
     locks: tuple[tuple[int, str], ...] = ()
     grace: float = GRACE_SECONDS
 

@@ -30,7 +30,7 @@ from .answers import Known, known_metrics, require_java
 from .book import Book, sha256_of
 from .order import Check, Needed, Order, file_of
 from .slots import Slot, visible_gpus
-from .stages import Stage, made_from, metrics_of
+from .stages import Stage, metrics_of, template_of
 
 _OF_PLAN = "what the plan made; `visatb plan` makes it again"
 
@@ -49,7 +49,6 @@ def order_of(book: Book, stage: Stage, slot: Slot, port: int | None) -> Order:
     project, plan, run = book.project, book.plan, stage.run
     gpus, count = visible_gpus(slot, project.commands)
     given = quoted({"gpus": gpus, "gpu_count": count, "port": "" if port is None else port})
-    template, base_model = made_from(project, stage)
     order = Order(
         plan=plan.identity,
         run=run.name,
@@ -65,8 +64,7 @@ def order_of(book: Book, stage: Stage, slot: Slot, port: int | None) -> Order:
         needed=(),
         fresh=True,
         check=check_of(project, plan, run, stage.evaluation),
-        template=template,
-        base_model=base_model,
+        template=template_of(project, stage),
     )
     if stage.evaluation is None:
         needed = [*_needed(project, plan, [run.data]), _weights(book, run)]

@@ -9,7 +9,6 @@ from ..procedure.places import Evaluation, evaluations
 from ..procedure.plan import Plan, Run, file_name_of
 from ..procedure.project import Project
 from ..procedure.runs import MEASURE
-from ..procedure.templates import placeholders
 
 TRAIN = "train"
 
@@ -84,13 +83,6 @@ def template_of(project: Project, stage: Stage) -> str:
     if stage.evaluation is None:
         return project.commands.train or ""
     return stage.evaluation.template
-
-
-def made_from(project: Project, stage: Stage) -> tuple[str, str]:
-    """The template of a stage's command, and the base model, or "" where it does not use that."""
-    template = template_of(project, stage)
-    used = "base_model" in placeholders(template) or not stage.run.is_trained
-    return template, project.commands.base_model if used else ""
 
 
 def taken(project: Project, run: Run) -> Stage:

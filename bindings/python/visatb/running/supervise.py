@@ -137,18 +137,17 @@ def _continues(order: Order) -> bool:
     """
     begun, path = Path(order.marker).with_suffix(".begun"), Path(order.check.path)
     state = [order.plan, *(needed.sha256 for needed in order.needed)]
-    command = [order.template, order.base_model]
     with suppress(OSError, ValueError):
         was = json.loads(begun.read_bytes())
-        if was == {"with": state, "command": command}:
+        if was == {"with": state, "command": order.template}:
             return True
         if path.exists() and isinstance(was, dict) and was.get("with") == state:
             raise DataError(
-                f"{called(path)}: was begun by another command, or from another base model, than "
-                "the project has now; expected it to be removed, or the command to be as it was"
+                f"{called(path)}: was begun by another command than the project has now; expected "
+                "it to be removed, or the command to be as it was"
             )
     _remove(path)
-    write_whole(near(begun), json.dumps({"with": state, "command": command}).encode())
+    write_whole(near(begun), json.dumps({"with": state, "command": order.template}).encode())
     return True
 
 
@@ -194,7 +193,6 @@ def _work(order: Order, bell: Bell) -> None:
         training=order.training,
         steps=order.steps,
         template=order.template,
-        base_model=order.base_model,
         scores=scores,
     ).save(Path(order.marker))
 
