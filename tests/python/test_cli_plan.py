@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
+import sys
 
 import pytest
 from projects import PLAIN, samples, write_data
 
+# What the environment that planned is called by, wherever a line is run.
+VISATB = f"{shlex.quote(sys.executable)} -m visatb"
 RUN = """
 [run]
 train = "train --data {data} --output {output} --weights {weights} --port {port}"
@@ -89,7 +93,7 @@ def test_plan_shell_prints_every_command_in_an_order_that_works(command, project
         f"evaluate --model {output}/runs/mini/model --questions {output}/data/validation "
         f"--scores {output}/runs/mini/evaluate.json",
         ") || exit",
-        f"visatb run {project}/visatb.toml --take=mini",
+        f"{VISATB} run {project}/visatb.toml --take=mini",
         "",
         "# with_mini:vqa: 102 samples, 26 steps",
     ]
@@ -105,7 +109,7 @@ def script(project, command, tmp_path, train, evaluate="true # {model} {scores}"
     """Runs the script of a plan, with a `visatb` that only says how it was called."""
     run = f"[run]\ntrain = {json.dumps(train)}\nevaluate = {json.dumps(evaluate)}\n"
     (project / "visatb.toml").write_text(PLAIN + run, encoding="utf-8")
-    text = command("plan", "--format", "shell").out
+    text = command("plan", "--format", "shell").out.replace(VISATB, "visatb")
     (tmp_path / "visatb").write_text('#!/bin/sh\necho visatb "$@"\n', encoding="utf-8")
     (tmp_path / "visatb").chmod(0o755)
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
@@ -163,7 +167,7 @@ def test_plan_shell_names_runs_so_that_the_shell_takes_them_for_words(command, p
     lines = command("plan", "--format", "shell").out.splitlines()
     (taken,) = [line for line in lines if "--take=" in line and "touch" in line]
     said = subprocess.run(
-        ["/bin/sh", "-c", taken.replace("visatb run", "printf '%s\\n'")],
+        ["/bin/sh", "-c", taken.replace(f"{VISATB} run", "printf '%s\\n'")],
         capture_output=True, text=True, check=True,
     ).stdout.splitlines()  # fmt: skip
     assert said[-1] == "--take=with_mini:o'c r; $(touch x)"

@@ -249,3 +249,9 @@ def test_texts_among_pictures_are_dealt_task_by_task(folder):
     trained = read(folder, "data/train/all.json")
     assert not pictures & {row["image"] for row in trained if "image" in row}
     assert len([row for row in trained if row["task"] == "ocr"]) == 90
+
+
+def test_a_split_that_leaves_a_task_without_samples_is_refused(data):
+    assert refusal_of(data, "splits = { validation = 0.001 }\n" + PLAIN) == (
+        "splits.validation: 1/1000 leaves no validation sample of vqa; expected more"
+    )

@@ -379,6 +379,18 @@ def test_wrong_options_are_refused(folder, command, arguments, message):
     assert (ran.code, ran.err) == (2, f"visatb: {message}\n")
 
 
+def test_several_gpus_a_command_of_none_that_are_listed_are_refused(folder, command):
+    write_project(folder, run="gpus_per_run = 2\n")
+    assert command("plan").code == 0
+    ran = command("run")
+    assert (ran.code, ran.err) == (
+        3,
+        "visatb: visatb.toml: run.gpus_per_run: 2, and no GPUs are listed; expected gpus = [0, 1, "
+        "...] there, or --gpus 0,1\n",
+    )
+    assert command("run", "--dry-run").code == 0
+
+
 def test_a_project_of_sizes_has_nothing_to_run(folder, command):
     tasks = "[tasks.a]\nsamples = 90\n[tasks.b]\nsamples = 90\n"
     Path("visatb.toml").write_text(f"visatb_project = 1\n{tasks}", encoding="utf-8")

@@ -18,7 +18,7 @@ SAMPLES, PICTURES = "samples.jsonl", "pictures.npy"
 
 
 def main() -> None:
-    """Writes the two files, unless they are there."""
+    """Writes the two files."""
     parser = argparse.ArgumentParser(description="Write the demo's data into a folder.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--pictures", type=int, default=4300, help="how many (default 4300)")
@@ -29,7 +29,10 @@ def main() -> None:
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     pictures, samples = load(args.seed, args.pictures, args.each)
-    np.save(args.folder / PICTURES, pictures)
+    # A training of an earlier start may still read the pictures: they are replaced, not rewritten.
+    part = args.folder / f"new-{PICTURES}"
+    np.save(part, pictures)
+    part.replace(args.folder / PICTURES)
     write_samples(args.folder / SAMPLES, samples)
     print(f"{len(samples):,} samples of {args.pictures:,} pictures: {args.folder / SAMPLES}")
 

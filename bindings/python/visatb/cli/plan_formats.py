@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -129,7 +130,9 @@ def _command(line: str) -> Iterator[str]:
 
 
 def _visatb_run(project: Project) -> str:
-    return f"visatb run {shlex.quote(str(project.folder / Path(project.file).name))}"
+    # A batch job may not have this environment's programs on its PATH.
+    program = f"{shlex.quote(sys.executable)} -m visatb"
+    return f"{program} run {shlex.quote(str(project.folder / Path(project.file).name))}"
 
 
 def _scheduler(project: Project) -> dict[str, str]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from visatb._errors import ArgumentError
+from visatb._errors import ArgumentError, DataError
 from visatb._streams import complain, printable, write
 from visatb.procedure import load_project
 from visatb.procedure.commands import check_commands
@@ -127,6 +127,12 @@ def _with_options(project: Project, arguments: argparse.Namespace) -> Project:
         if arguments.jobs < 1:
             raise ArgumentError(f"--jobs {arguments.jobs}: expected 1 or more")
         commands = replace(commands, jobs=arguments.jobs)
+    starts = not (arguments.take or arguments.collect or arguments.dry_run)
+    if starts and commands.gpus_per_run > 1 and not commands.gpus:
+        raise DataError(
+            f"{called(Path(project.file))}: run.gpus_per_run: {commands.gpus_per_run}, and no GPUs "
+            "are listed; expected gpus = [0, 1, ...] there, or --gpus 0,1"
+        )
     return replace(project, commands=commands)
 
 

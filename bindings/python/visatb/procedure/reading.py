@@ -61,6 +61,7 @@ def read_portions(project: Project) -> tuple[Portions, list[Input]]:
             for into, part in dealt.items():
                 _add(portions.setdefault(into, {}), task.name, Portion(table, part))
     _check_train(portions, tables, project)
+    _check_scored(portions, project)
     if project.data.together is not None:
         _check_together(portions, project)
     return portions, [one for table in tables.values() for one in table.inputs]
@@ -157,6 +158,22 @@ def _check_train(portions: Portions, tables: Mapping[str, Table], project: Proje
             what = f"the splits take all of its {there} samples, and leave none to train"
             what = what if there else "the data has no sample to train"
             raise DataError(f"{project.file}: tasks.{task.name}: {what}")
+
+
+def _check_scored(portions: Portions, project: Project) -> None:
+    """A split that is asked for has something of every task that is scored."""
+    sampling = project.sampling
+    for split, part in (("validation", sampling.validation), ("test", sampling.test)):
+        lacking = [
+            task.name
+            for task in project.trained
+            if part and task.unit is not None and task.name not in portions.get(split, {})
+        ]
+        if lacking:
+            raise DataError(
+                f"{project.file}: splits.{split}: {part} leaves no {split} sample of {lacking[0]}; "
+                "expected more"
+            )
 
 
 def _check_together(portions: Portions, project: Project) -> None:
