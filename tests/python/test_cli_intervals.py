@@ -35,13 +35,12 @@ def test_the_table_has_a_column_and_says_what_is_told_apart(command, full_files)
     assert run.err.count("negative contribution") == len(run.err.splitlines())
 
 
-def test_tasks_of_a_group_are_not_counted_as_a_pair(command, worked, folder):
+def test_pairs_are_of_what_is_weighed_and_a_group_is_one(command, worked, folder):
     document, values = sampled(worked("groups"), noise=0.02)
     write(document, values)
-    told = visatb.compute_weights("scores.json").intervals["apart"]
-    assert command("weights", "scores.json").out.endswith(
-        f"\n{len(told)} of 8 pairs are told apart\n"
-    )
+    # Five tasks make eight pairs of different weights; three units make three.
+    assert len(visatb.compute_weights("scores.json").intervals["apart"]) == 8
+    assert command("weights", "scores.json").out.endswith("\n3 of 3 pairs are told apart\n")
 
 
 def test_the_column_is_called_by_its_confidence_and_none_is_none(command, full_files):

@@ -366,8 +366,8 @@ def test_another_plan_does_not_take_the_place_of_one_whose_runs_have_begun(data)
     (data / "visatb-output/runs/mini").mkdir(parents=True)
     before = (data / "visatb-output/plan.json").read_bytes()
     message = (
-        f"{data}/visatb-output/runs: holds runs of another plan; expected another output in "
-        f"{data}/visatb.toml, or none of these"
+        f"{data}/visatb-output/runs: holds runs of another plan (other data, tasks, sampling, seed "
+        f"or form); name another output in {data}/visatb.toml to keep them, or remove that folder"
     )
     with pytest.raises(visatb.DataError, match=re.escape(message)):
         planned(data, "seed = 1\n" + PLAIN)

@@ -11,7 +11,7 @@ from report_cases import change, make_folder, plan_for, refusal, save
 
 import visatb
 from visatb.csv_scores import convert
-from visatb.procedure.plan import Cost, Run
+from visatb.procedure.plan import Cost, PlanWarning, Run
 from visatb.report import write_report
 from visatb.report.gather import gather
 
@@ -27,6 +27,19 @@ def test_a_plan_beside_its_weights_is_shown(three, scores):
     assert gather(".").plan.form == "full"
     Path("scores.json").unlink()
     assert gather(".").weights.fixed == {"sharegpt": 1.0}
+
+
+def test_what_plan_and_weights_both_warn_of_is_said_once(three, scores):
+    scores["tasks"][0]["samples"] = 2000
+    scores["sampling"] = {"large": 0.25, "mini": 0.03125, "seed": 3, "batch_size": 128}
+    make_folder(Path(), scores)
+    said = "mini subset of caption: 62 samples, fewer than 1000"
+    warnings = tuple(
+        PlanWarning("few_mini_samples", "tasks.caption", text) for text in (said, "another")
+    )
+    save(Path("plan.json"), plan_for(scores, warnings=warnings))
+    found = [warning["message"] for warning in gather(".").warnings]
+    assert (found.count(said), found.count("another")) == (1, 1)
 
 
 def test_a_plan_as_visatb_plan_writes_it_is_read(folder):

@@ -124,12 +124,15 @@ def _what_is_told_apart(weights: Weights) -> list[str]:
         return []
     told = intervals["apart_from_one"]
     rest = [task for task in intervals["weights"] if task not in told]
-    units = [unit for unit in weights.units.values() if unit is not None]
-    pairs = sum(a != b for index, a in enumerate(units) for b in units[index + 1 :])
+    # A group has one weight, however many tasks.
+    unit_of = weights.units
+    units = {unit for unit in unit_of.values() if unit is not None}
+    apart = {frozenset((unit_of[a], unit_of[b])) for a, b in intervals["apart"]}
+    pairs = len(units) * (len(units) - 1) // 2
     return [
         f"{intervals['resamples']} resamples of the validation samples at this temperature; "
         f"{intervals['refused'] or 'none'} refused",
         f"told apart from 1: {', '.join(told) or 'none'}; "
         f"not told apart: {', '.join(rest) or 'none'}",
-        f"{len(intervals['apart'])} of {pairs} pairs are told apart",
+        f"{len(apart)} of {pairs} pairs are told apart",
     ]

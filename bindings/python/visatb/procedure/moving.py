@@ -36,8 +36,9 @@ def move_in(plan: Plan, new: Path, project: Project) -> None:
     there |= set(_plan_in_file(output, there))
     if there - {plan.identity} and _has_begun(output):
         raise DataError(
-            f"{shown(str(output / 'runs'))}: holds runs of another plan; expected another output "
-            f"in {project.file}, or none of these"
+            f"{shown(str(output / 'runs'))}: holds runs of another plan (other data, tasks, "
+            f"sampling, seed or form); name another output in {project.file} to keep them, or "
+            "remove that folder"
         )
     for folder in FOLDERS:
         _write_list(new / folder, plan)

@@ -61,12 +61,14 @@ class Material:
 
     @property
     def warnings(self) -> list[Mapping[str, str]]:
-        """Those of all files."""
+        """Those of all files; of a plan, what the weights do not say already."""
         intervals = self.weights.intervals
+        said = {warning["message"] for warning in self.weights.warnings}
+        planned = self.plan.warnings if self.plan else ()
         return [
             *self.weights.warnings,
             *(intervals.warnings if intervals else ()),
-            *(self.plan.warnings if self.plan else ()),
+            *(warning for warning in planned if warning["message"] not in said),
         ]
 
 
