@@ -102,7 +102,6 @@ def gather(
     inputs = [_input(document, "weights")]
     of_scores = of_plan = of_results = None
     unit_of_task: Mapping[str, str | None] | None = None
-
     if files.scores is not None:
         source = read(files.scores, "scores")
         of_scores = read_scores(
@@ -122,9 +121,7 @@ def gather(
         check_plan(of_plan, weights, of_scores)
     if files.results is not None:
         source = read(files.results, "results")
-        described = parse(source, "visatb_results")
-        evaluation = json.loads(evaluation_of(source))
-        of_results = read_results(source.name, described, evaluation, weights.tasks)
+        of_results = _compared(source, weights.tasks)
         inputs.append(_input(source, "results"))
     return Material(
         weights=weights,
@@ -182,6 +179,11 @@ def _checked(
     if weights.get("tasks") != list(unit_of_task):
         raise DataError(f"{name}: tasks: not those of the scores that it says it was made from")
     return unit_of_task
+
+
+def _compared(source: Document, weighed: tuple[str, ...]) -> Results:
+    described = parse(source, "visatb_results")
+    return read_results(source.name, described, json.loads(evaluation_of(source)), weighed)
 
 
 def _input(document: Document, part: str) -> Input:
