@@ -1,6 +1,6 @@
 /* The types of logits and gradients: how many of them a granule holds, and how they become float and back.
- * Rounding is to the nearest, ties to even. Gradients are EXACT in a type of so many digits that what exp_of()
- * loses would often decide how an entry is rounded; fp32 is promised no such rounding. */
+ * Rounding is to the nearest, ties to even. Gradients are EXACT in a type of so many digits that what
+ * exp_of() loses would often decide how an entry is rounded; fp32 is promised no such rounding. */
 #ifndef VISATB_CUDA_ELEMENTS_CUH
 #define VISATB_CUDA_ELEMENTS_CUH
 
