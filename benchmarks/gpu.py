@@ -14,6 +14,7 @@ import argparse
 import datetime as dt
 import importlib
 import os
+import site
 import subprocess
 import sys
 import tempfile
@@ -111,6 +112,8 @@ def add_wheels(folder: str | None, target: Path) -> None:
     subprocess.run([*command, "--target", str(target), *map(str, wheels)], check=True)  # noqa: S603
     # A package of theirs may be a newer one of what is there.
     sys.path.insert(0, str(target))
+    # Some put more folders there by a .pth file.
+    site.addsitedir(str(target))
     importlib.invalidate_caches()
 
 

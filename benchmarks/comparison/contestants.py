@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from .data import Data
+from .results import plain
 
 OURS, RIVAL, FLOOR = "visatb", "rival", "floor"
 
@@ -57,8 +58,11 @@ class Contestant:
 
 
 def reason_of(error: BaseException) -> str:
-    """One line that says why something did not run; without paths, which are somebody's own."""
-    lines = str(error).strip().splitlines() or [""]
+    """One line that says why something did not run; without colours, and without paths.
+
+    These are somebody's own.
+    """
+    lines = plain(str(error)).strip().splitlines() or [""]
     text = f"{type(error).__name__}: {lines[0]}" if not isinstance(error, NotRun) else lines[0]
     for folder in sorted((*sys.path, sys.prefix), key=len, reverse=True):
         text = text.replace(folder, "") if len(folder) > 1 else text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,6 +43,11 @@ FORMAT = 1
 DISTURBED = 0.15  # cores that others used meanwhile
 SHAPE = ("rows", "vocab", "hidden", "valid_percent")
 Record = dict[str, Any]
+
+
+def plain(text: str) -> str:
+    """Without a terminal's colours."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
 def write(path: Path, results: Record) -> None:

@@ -9,6 +9,7 @@ from .results import (
     contestants,
     is_disturbed,
     median,
+    plain,
     ratios,
     size_of,
 )
@@ -210,7 +211,7 @@ def _of_all_cases(found: list[tuple[str, Record]], dtypes: list[str]) -> list[st
     first = max(c.get("first_call_s", 0.0) for _, c in found)
     reasons = [c["not_run"] for _, c in found if "not_run" in c]
     reasons += [f"wrong: {c['wrong']}" for _, c in found if "wrong" in c and "not_run" not in c]
-    return [*cells, f"{first:.1f} s" if first else "", next(iter(reasons), "")]
+    return [*cells, f"{first:.1f} s" if first else "", plain(next(iter(reasons), ""))]
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:

@@ -1,5 +1,6 @@
 /* The types of logits and gradients: how many of them a granule holds, and how they become float and back.
- * Rounding is to the nearest, ties to even. */
+ * Rounding is to the nearest, ties to even. Gradients are EXACT in a type of so many digits that what
+ * exp_of() loses would often decide how an entry is rounded; fp32 is promised no such rounding. */
 #ifndef VISATB_CUDA_ELEMENTS_CUH
 #define VISATB_CUDA_ELEMENTS_CUH
 
@@ -7,7 +8,7 @@
 
 struct float_element {
     typedef uint32_t bits;
-    enum { IN_GRANULE = 4 };
+    enum { IN_GRANULE = 4, EXACT = false };
 
     DEVICE float widen(bits one) {
         return float_of_bits(one);
@@ -50,6 +51,7 @@ template <typename Half> struct half_elements {
 };
 
 struct bf16_element : half_elements<bf16_element> {
+    enum { EXACT = false };
     using half_elements::widen;
     DEVICE float widen_low(uint32_t pair) {
         return float_of_bits(pair << 16);
@@ -66,6 +68,7 @@ struct bf16_element : half_elements<bf16_element> {
 };
 
 struct half_element : half_elements<half_element> {
+    enum { EXACT = true };
     using half_elements::widen;
     DEVICE float widen_low(uint32_t pair) {
         return widen_half(pair & 0xffffU);

@@ -41,9 +41,11 @@ static visatb_status check_workspace(const char *function, const visatb_vitw_los
     return VISATB_OK;
 }
 
+/* Of no rows, logits may lie anywhere: those of a slice begin behind the end of their memory. */
 static visatb_status check_arrays(const char *function, const visatb_vitw_loss_args *args, int ordinal) {
-    visatb_status status = cuda_check_pointer(function, "logits", args->logits, ordinal);
-    if (status == VISATB_OK)
+    const bool any = args->rows > 0;
+    visatb_status status = any ? cuda_check_pointer(function, "logits", args->logits, ordinal) : VISATB_OK;
+    if (status == VISATB_OK && any)
         status = cuda_check_pointer(function, "gradient", args->gradient, ordinal);
     if (status == VISATB_OK)
         status = cuda_check_rows(function, args, ordinal);

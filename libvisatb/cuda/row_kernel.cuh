@@ -203,9 +203,10 @@ struct float_terms {
     float target;
 };
 
-template <bool OPTIONS>
+template <bool OPTIONS, bool EXACT>
 DEVICE float derivative(float x, const float_terms &terms, const reference &from, const softcap &cap) {
-    const float power = exp_of(distance<OPTIONS>(x, from, cap));
+    const float below = distance<OPTIONS>(x, from, cap);
+    const float power = EXACT ? careful_exp_of(below) : exp_of(below);
     return (terms.factor * power - terms.uniform) * slope_at<OPTIONS>(x, cap);
 }
 
@@ -216,7 +217,7 @@ struct wide_terms {
     double target;
 };
 
-template <bool OPTIONS>
+template <bool OPTIONS, bool EXACT>
 DEVICE float derivative(float x, const wide_terms &terms, const reference &from, const softcap &cap) {
     const double power = exp((double)distance<OPTIONS>(x, from, cap));
     return (float)((terms.factor * power - terms.uniform) * slope_of((double)x, cap.exact));
@@ -230,7 +231,7 @@ DEVICE void form_gradient_of_granule(const granule &bits, int32_t first, const g
     Element::widen(bits, x);
 #pragma unroll
     for (int i = 0; i < Element::IN_GRANULE; ++i)
-        x[i] = derivative<OPTIONS>(x[i], terms, from, cap);
+        x[i] = derivative<OPTIONS, Element::EXACT != 0>(x[i], terms, from, cap);
     write_gradient<Element>(to, first, aligned, x);
 }
 

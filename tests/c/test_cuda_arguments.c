@@ -166,6 +166,18 @@ static void arrays_are_where_the_gpu_can_reach_them(void **state) {
                            "GPU can reach");
 }
 
+static void logits_of_no_rows_may_lie_anywhere(void **state) {
+    (void)state;
+    call c;
+    make_for_gpu(&c);
+    c.args.rows = 0;
+    fibres_host_memory(c.logits, sizeof c.logits);
+    fibres_host_memory(c.gradient, sizeof c.gradient);
+    if (visatb_vitw_loss(&c.args) != VISATB_OK)
+        fail_msg("%s", visatb_last_error());
+    assert_true(c.loss == 0);
+}
+
 static void arrays_are_of_one_device(void **state) {
     (void)state;
     call c;
@@ -327,6 +339,7 @@ int main(void) {
         cmocka_unit_test_teardown(path_is_one_that_the_gpu_has_room_for, forget),
         cmocka_unit_test_teardown(without_a_gpu_the_message_says_so, forget),
         cmocka_unit_test_teardown(arrays_are_where_the_gpu_can_reach_them, forget),
+        cmocka_unit_test_teardown(logits_of_no_rows_may_lie_anywhere, forget),
         cmocka_unit_test_teardown(arrays_are_of_one_device, forget),
         cmocka_unit_test_teardown(pinned_memory_is_as_good_as_the_devices, forget),
         cmocka_unit_test(arrays_are_aligned_to_their_elements),

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -146,6 +147,54 @@ def test_a_stage_that_is_killed_does_not_seem_to_be_whole(context: stage.Context
         stage.run_stage(it, context, store, again=False)
     assert store.status("test") == "passed in part"
     assert store.parts("test")["third"]["reason"] == "not reached"
+
+
+def beside(parts: dict[str, Callable[[], dict[str, Any]]]) -> stage.Stage:
+    """A stage whose parts may run at the same time."""
+    made = [
+        stage.Part(name, lambda *_, work=work: work(), 100, beside=True)
+        for name, work in parts.items()
+    ]
+    return stage.Stage("test", lambda _: made, ("libvisatb",))
+
+
+def test_parts_run_beside_each_other_where_there_are_cores(
+    context: stage.Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2 * stage.CORES_OF_A_PART)
+    both = threading.Barrier(2)
+
+    def meets() -> dict[str, Any]:
+        both.wait(timeout=20)
+        return stage.passed()
+
+    it = beside({"first": meets, "second": meets, "third": lambda: stage.failed("as it was")})
+    store = kept(context, {"test": it})
+    stage.run_stage(it, context, store, again=False)
+    assert [part["status"] for part in store.parts("test").values()] == ["passed"] * 2 + ["failed"]
+
+
+def test_a_stage_that_is_stopped_ends_what_runs_beside(
+    context: stage.Context, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2 * stage.CORES_OF_A_PART)
+    log = tmp_path / "log"
+
+    def long() -> dict[str, Any]:
+        words = "import time; print('begun', flush=True); time.sleep(60)"
+        command.run([sys.executable, "-c", words], 60, log, cwd=tmp_path)
+        return stage.passed()
+
+    def stopped() -> dict[str, Any]:
+        while not log.exists() or "begun" not in log.read_text(encoding="utf-8"):
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    it = beside({"long": long, "stopped": stopped})
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        stage.run_stage(it, context, kept(context, {"test": it}), again=False)
+    assert time.monotonic() - begun < 30
 
 
 def test_a_part_that_raises_does_not_end_the_others(context: stage.Context) -> None:
@@ -525,6 +574,8 @@ def test_without_the_library_no_other_stage_is_run(
 ) -> None:
     monkeypatch.setattr(main, "look", lambda _: H200)
     monkeypatch.setattr(result, "answer", lambda _: None)
+    # There are some of this very GPU.
+    monkeypatch.setattr(result, "find", lambda *_: [])
     monkeypatch.setenv("PATH", str(tmp_path))
     code = main.main(["--build", str(tmp_path / "folder"), "--out", str(tmp_path / "out")])
     assert code == main.OK

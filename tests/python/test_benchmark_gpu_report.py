@@ -283,6 +283,12 @@ def test_what_is_wrong_meets_no_target() -> None:
     assert measured(case_of(32000, [ours | {"wrong": "loss"}, *rivals]), GPU_BOUNDS) == []
 
 
+def test_a_reason_has_no_colours_of_a_terminal() -> None:
+    from comparison import results
+
+    assert results.plain("Error: \x1b[91m\x1b[1mno\x1b[0m IR") == "Error: no IR"
+
+
 def test_wheels_are_installed_for_the_run_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -297,7 +303,11 @@ def test_wheels_are_installed_for_the_run_alone(
     program.add_wheels(str(tmp_path), tmp_path / "site")
     assert commands == []
     (tmp_path / "a-1-py3-none-any.whl").write_bytes(b"")
+    # As a package has it whose modules lie deeper.
+    (tmp_path / "site/deeper").mkdir(parents=True)
+    (tmp_path / "site/a.pth").write_text("deeper\n", encoding="utf-8")
     program.add_wheels(str(tmp_path), tmp_path / "site")
     (command,) = commands
     assert {"--no-index", "--no-deps", "--target"} <= set(command)
     assert sys.path[0] == str(tmp_path / "site")
+    assert str(tmp_path / "site/deeper") in sys.path

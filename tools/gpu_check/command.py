@@ -14,6 +14,7 @@ from pathlib import Path
 POLL_SECONDS = 0.2
 SIGN_OF_LIFE_SECONDS = 20.0
 LINE = 110
+_running: set[subprocess.Popen[bytes]] = set()
 
 
 @dataclass(frozen=True)
@@ -64,11 +65,14 @@ def run(
             env=environment,
             start_new_session=True,
         )
+        _running.add(process)
         try:
             code = _wait(process, limit, log)
         except BaseException:
             _end(process)
             raise
+        finally:
+            _running.discard(process)
     text = log.read_text(encoding="utf-8", errors="replace")
     return Finished(code, text, time.monotonic() - start)
 
@@ -86,6 +90,13 @@ def _wait(process: subprocess.Popen[bytes], limit: float, log: Path) -> int | No
             print(f"  [{now - start:.0f} s] {_tail(log)}", file=sys.stderr, flush=True)
         time.sleep(POLL_SECONDS)
     return code
+
+
+def end_all() -> None:
+    """Ends what other threads run; their calls come back as of a command that was killed."""
+    for process in list(_running):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import command
 from .machine import NotThereError
 from .paths import without_paths
 
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 STAGE_SECONDS = 460.0
 # With less left, a part is not begun.
 LEAST_SECONDS = 5.0
+# A test takes a core or two and seldom the GPU.
+CORES_OF_A_PART, MOST_AT_ONCE = 3, 5
 PASSED, FAILED, NOT_RUN = "passed", "failed", "not run"
 IN_PART = "passed in part"
 Record = dict[str, Any]
@@ -66,12 +71,14 @@ class Part:
         work: within so many seconds; gives its outcome, whose "status" is one of the three.
         limit: seconds at most.
         after: a part that must have passed; "" for none.
+        beside: whether it may run at the same time as those next to it.
     """
 
     name: str
     work: Callable[[Context, float], Record]
     limit: float
     after: str = ""
+    beside: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,22 +136,51 @@ def run_stage(stage: Stage, context: Context, state: State, *, again: bool) -> N
     deadline = time.monotonic() + STAGE_SECONDS
     # Of all parts, so that a run which is killed leaves no stage that seems to be whole.
     outcomes = {part.name: done.get(part.name, not_run("not reached")) for part in parts}
-    for number, part in enumerate(parts, 1):
-        head = f"{stage.name} {number}/{len(parts)}: {part.name}"
+    heads = {
+        part.name: f"{stage.name} {number}/{len(parts)}: {part.name}"
+        for number, part in enumerate(parts, 1)
+    }
+    for part in parts:
         if part not in todo:
-            print(f"{head}: passed before")
-            continue
-        print(f"{head} ...", flush=True)
+            print(f"{heads[part.name]}: passed before")
+
+    def begin(part: Part) -> Record:
+        print(f"{heads[part.name]} ...", flush=True)
         before = outcomes[part.after]["status"] if part.after in outcomes else PASSED
-        if before == PASSED:
-            outcome = _run_part(part, context, deadline - time.monotonic())
-        else:
-            outcome = not_run(f"{part.after}: {before}", seconds=0.0)
+        if before != PASSED:
+            return not_run(f"{part.after}: {before}", seconds=0.0)
+        return _run_part(part, context, deadline - time.monotonic())
+
+    for part, outcome in _outcomes(todo, begin):
         if outcome["status"] != NOT_RUN or outcomes[part.name]["status"] != FAILED:
             outcomes[part.name] = outcome
         reason = f": {outcome['reason']}" if outcome.get("reason") else ""
-        print(f"{head}: {outcome['status']} ({outcome['seconds']:.0f} s){reason}", flush=True)
+        told = f"{outcome['status']} ({outcome['seconds']:.0f} s){reason}"
+        print(f"{heads[part.name]}: {told}", flush=True)
         state.keep(stage.name, outcomes, status_of(outcomes))
+
+
+def _outcomes(parts: list[Part], begin: Callable[[Part], Record]) -> Iterator[tuple[Part, Record]]:
+    """Of parts in their order, but for those that may run beside each other, as they end."""
+    for beside, group in itertools.groupby(parts, lambda part: part.beside):
+        if beside:
+            yield from _at_once(list(group), begin)
+        else:
+            for part in group:
+                yield part, begin(part)
+
+
+def _at_once(parts: list[Part], begin: Callable[[Part], Record]) -> Iterator[tuple[Part, Record]]:
+    threads = min(max((os.cpu_count() or 1) // CORES_OF_A_PART, 1), MOST_AT_ONCE)
+    with ThreadPoolExecutor(threads) as pool:
+        futures = {pool.submit(begin, part): part for part in parts}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            command.end_all()
+            raise
 
 
 def _run_part(part: Part, context: Context, left: float) -> Record:

@@ -1,4 +1,4 @@
-"""The tests: those in C by ctest, and those of the loss for PyTorch, one file after the other."""
+"""The tests: those in C by ctest, and those of the loss for PyTorch by file, some at a time."""
 
 from __future__ import annotations
 
@@ -94,8 +94,8 @@ def _parts(context: Context) -> list[Part]:
     ordered.sort(key=lambda path: "cuda" not in path.name and "gpu" not in path.name)
     return [
         Part("import visatb", _imports, 60),
-        *(Part(name, partial(_in_c, name=name), 150) for name in C_TESTS),
-        *(Part(path.name, partial(_in_python, file=path), 150) for path in ordered),
+        *(Part(name, partial(_in_c, name=name), 150, beside=True) for name in C_TESTS),
+        *(Part(path.name, partial(_in_python, file=path), 150, beside=True) for path in ordered),
     ]
 
 

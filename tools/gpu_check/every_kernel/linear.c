@@ -149,8 +149,9 @@ static void *filled(visatb_dtype dtype, int64_t count) {
 }
 
 static void take_outputs(const linear_case *wanted, visatb_dtype head, void **array) {
-    array[OF_HIDDEN] =
-        memory_take((size_t)ROWS * (HIDDEN + (size_t)wanted->padding) * reference_size(wanted->dtype));
+    const size_t size = reference_size(wanted->dtype);
+    const memory_rows rows = {.count = ROWS, .bytes = HIDDEN * size, .gap = (size_t)wanted->padding * size};
+    array[OF_HIDDEN] = memory_take_rows(rows);
     array[SUM] = memory_take(sizeof(double));
     array[REPORT] = memory_take(sizeof(visatb_report));
     if (wanted->is_frozen)

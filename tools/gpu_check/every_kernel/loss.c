@@ -71,6 +71,15 @@ static void *make_logits(const loss_case *wanted) {
     return host;
 }
 
+static void *take_gradient(const loss_case *wanted) {
+    const size_t size = reference_size(wanted->dtype);
+    const memory_rows rows = {.before = (size_t)wanted->offset * size,
+                              .count = (size_t)wanted->rows,
+                              .bytes = (size_t)wanted->vocab * size,
+                              .gap = (size_t)wanted->padding * size};
+    return memory_take_rows(rows);
+}
+
 static void *put(const void *host, size_t bytes) {
     void *memory = memory_take(bytes);
     memory_put(memory, host, bytes);
@@ -94,7 +103,7 @@ static arrays prepare(const loss_case *wanted, visatb_vitw_loss_args *args, rows
     void *host = make_logits(wanted);
     arrays made = {
         .logits = put(host, bytes),
-        .gradient = wanted->in_place || wanted->has_no_gradient ? NULL : memory_take(bytes),
+        .gradient = wanted->in_place || wanted->has_no_gradient ? NULL : take_gradient(wanted),
         .labels = put(of.labels, count * sizeof *of.labels),
         .task_ids = put(of.task_ids, count * sizeof *of.task_ids),
         .task_weights = put(of.task_weights, sizeof of.task_weights),

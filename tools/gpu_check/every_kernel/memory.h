@@ -14,6 +14,14 @@ extern const visatb_device memory_device;
 extern bool memory_is_poisoned;
 
 void *memory_take(size_t bytes);
+
+/* Rows behind `before` bytes. What stands before them and in the gaps between them is nobody's to write, and
+ * set here: so a tool that looks for what was never written speaks of the rows alone. */
+typedef struct memory_rows {
+    size_t before, count, bytes, gap;
+} memory_rows;
+void *memory_take_rows(memory_rows wanted);
+
 void memory_give_back(void *memory);
 void memory_put(void *to, const void *host, size_t bytes);
 /* After all that was begun is done. */
