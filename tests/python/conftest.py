@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -158,4 +159,8 @@ def one_rank() -> Iterator[None]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell ignores interrupts for what it starts in the background, and so would all that the
+    # tests start, those that are to be interrupted among it.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "slow: takes gigabytes; -m 'not slow' leaves it out")
