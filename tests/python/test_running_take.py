@@ -299,6 +299,8 @@ def test_reviews_of_a_judge_need_no_samples(tmp_path):
 def test_what_a_metric_needs_and_is_not_installed_is_said_before_anything_is_trained(
     folder, command, monkeypatch
 ):
+    for name in [name for name in sys.modules if name.startswith("pycocoevalcap.")]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "pycocoevalcap", None)
     tasks = '[tasks.a]\nmetrics = ["cider"]\n[tasks.b]\nmetrics = ["exact_match"]\n'
     write_project(folder, tasks=tasks, evaluate=EVALUATE)
