@@ -10,8 +10,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from visatb.running.order import Check, Order
 
 LITTLE = Path(__file__).with_name("little_commands.py")
 PYTHON = f"{sys.executable} -I -S {LITTLE}"
@@ -117,3 +120,24 @@ def markers(folder: Path) -> dict[str, bytes]:
     """The markers that are there."""
     runs = folder / "visatb-output" / "runs"
     return {str(path.relative_to(runs)): path.read_bytes() for path in runs.glob("*/*.done")}
+
+
+def order_in(folder: Path, line: str, **more: Any) -> Order:
+    """What a supervisor is told of a training, the model of which is "model"."""
+    order = Order(
+        plan="p",
+        run="mini",
+        stage="train",
+        attempt="0123",
+        line=line,
+        folder=str(folder),
+        environment={},
+        gpus="",
+        log=str(folder / "train.log"),
+        marker=str(folder / "train.done"),
+        failure=str(folder / "train.failed"),
+        needed=(),
+        fresh=True,
+        check=Check("model", str(folder / "model")),
+    )
+    return replace(order, **more)

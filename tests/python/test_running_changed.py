@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from running_project import HEAD, TASKS, finish, write_project
+from running_project import HEAD, TASKS, finish, order_in, write_project
 
 import visatb
 from visatb.procedure import load_plan
 from visatb.running import supervise
 from visatb.running.markers import Marker
-from visatb.running.order import Check, Order
+from visatb.running.order import Order
 from visatb.running.wake import Bell
 
 MEASURED = {"mini": (50, 40), "with_mini:a": (60, 42), "with_mini:b": (51, 50)}
@@ -168,26 +168,6 @@ def carry_out(order: Order) -> str:
         return supervise._carry_out(order, bell).message
     finally:
         bell.close()
-
-
-def order_in(folder: Path, line: str, **more: object) -> Order:
-    order = Order(
-        plan="p",
-        run="mini",
-        stage="train",
-        attempt="0123",
-        line=line,
-        folder=str(folder),
-        environment={},
-        gpus="",
-        log=str(folder / "train.log"),
-        marker=str(folder / "train.done"),
-        failure=str(folder / "train.failed"),
-        needed=(),
-        fresh=True,
-        check=Check("model", str(folder / "model")),
-    )
-    return replace(order, **more)
 
 
 def test_a_partial_training_is_not_continued_by_another_command(folder):

@@ -6,11 +6,10 @@ import errno
 import os
 from pathlib import Path
 
-from running_project import finish, write_project
+from running_project import finish, order_in, write_project
 
 from visatb.cli import main
 from visatb.running import supervise
-from visatb.running.order import Check, Order
 from visatb.running.wake import Bell
 
 
@@ -27,25 +26,6 @@ def test_a_log_on_a_full_disk_fails_its_stage_and_no_other(tmp_path):
         "No space left on device\n"
     )
     assert out.splitlines()[-1] == "1 run is done; unfinished: mini"
-
-
-def order_in(folder: Path, line: str) -> Order:
-    return Order(
-        plan="p",
-        run="mini",
-        stage="train",
-        attempt="0123",
-        line=line,
-        folder=str(folder),
-        environment={},
-        gpus="",
-        log=str(folder / "train.log"),
-        marker=str(folder / "train.done"),
-        failure=str(folder / "train.failed"),
-        needed=(),
-        fresh=True,
-        check=Check("model", str(folder / "model")),
-    )
 
 
 def no_space(descriptor: int) -> None:

@@ -19,13 +19,14 @@ from running_project import (
     journal,
     kill_all,
     markers,
+    order_in,
     processes,
     start,
     write_project,
 )
 
 from visatb.running import start as supervisor
-from visatb.running.order import Check, Needed, Order
+from visatb.running.order import Needed
 from visatb.running.wake import Bell
 
 # Ends at once when it is asked to, and says so; or does not; or ends as if all were well.
@@ -163,21 +164,10 @@ def supervise(
     needed: tuple[Needed, ...] = (),
 ) -> subprocess.Popen[str]:
     """The supervisor of one training, the model of which is "model"."""
-    order = Order(
-        plan="p",
-        run="mini",
-        stage="train",
-        attempt="0123",
-        line=line,
-        folder=str(folder),
-        environment={},
-        gpus="",
-        log=str(folder / "train.log"),
-        marker=str(folder / "train.done"),
-        failure=str(folder / "train.failed"),
+    order = order_in(
+        folder,
+        line,
         needed=needed,
-        fresh=True,
-        check=Check("model", str(folder / "model")),
         grace=grace,
         locks=() if lock is None else ((lock, str(folder / "lock")),),
     )

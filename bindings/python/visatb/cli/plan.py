@@ -8,10 +8,10 @@ from typing import Any
 from visatb._sources import shown
 from visatb._streams import complain, printable, write
 from visatb.procedure import Plan, Project, load_project
-from visatb.procedure.project import DEFAULT_FILE
 from visatb.running.ready import plan_anew
 
 from . import plan_formats
+from .project import add_project
 
 _DESCRIPTION = """\
 Split the data of a project, draw its nested subsets, list its runs, and say what they cost beside
@@ -26,13 +26,7 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "plan", help="subsets, runs and cost of a project", description=_DESCRIPTION
     )
-    parser.add_argument(
-        "project",
-        metavar="PROJECT",
-        nargs="?",
-        default=DEFAULT_FILE,
-        help=f"project file (default: {DEFAULT_FILE})",
-    )
+    add_project(parser)
     parser.add_argument(
         "--format",
         choices=plan_formats.FORMATS,

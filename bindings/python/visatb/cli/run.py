@@ -12,7 +12,7 @@ from visatb._streams import complain, printable, write
 from visatb.procedure import load_project
 from visatb.procedure.commands import check_commands
 from visatb.procedure.plan import Run
-from visatb.procedure.project import DEFAULT_FILE, Project
+from visatb.procedure.project import Project
 from visatb.running.book import Book
 from visatb.running.called import called
 from visatb.running.collect import collect
@@ -23,6 +23,7 @@ from visatb.running.take import take
 
 from . import run_display, run_formats
 from .plan import warn
+from .project import add_project
 
 _DESCRIPTION = """\
 Carry out the plan of a project: train and evaluate its runs, and make scores.json, weights.json and
@@ -37,13 +38,7 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "run", help="train and evaluate the runs of a plan", description=_DESCRIPTION
     )
-    parser.add_argument(
-        "project",
-        metavar="PROJECT",
-        nargs="?",
-        default=DEFAULT_FILE,
-        help=f"project file (default: {DEFAULT_FILE})",
-    )
+    add_project(parser)
     parser.add_argument(
         "--gpus", metavar="A,B,...", help="GPUs to use (default: what the project lists)"
     )

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from visatb._arguments import FORMS
 from visatb._errors import DataError
-from visatb.procedure.plan import plan_of
+from visatb.procedure.plan import Cost, plan_of
 
 from .documents import Reader
 from .scores_file import Scores
@@ -26,18 +26,6 @@ class Run:
     purpose: str
     samples: int
     steps: int
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What measuring costs beside the final run: shares of it, and the counts behind them."""
-
-    formula: float
-    counted: float
-    measuring_samples: int
-    final_samples: int
-    measuring_steps: int
-    final_steps: int
 
 
 @dataclass(frozen=True)
