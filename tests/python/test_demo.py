@@ -47,6 +47,18 @@ def test_samples_are_written_as_a_trainer_reads_them_and_read_as_they_were(demo,
     assert [turn["from"] for turn in record["conversations"]] == ["human", "gpt"]
 
 
+def test_pictures_that_a_training_still_reads_are_replaced_and_not_rewritten(
+    demo, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(sys, "argv", ["data.py", str(tmp_path), "--pictures", "5"])
+    demo("data").main()
+    first = np.load(tmp_path / "pictures.npy", mmap_mode="r")
+    inode = (tmp_path / "pictures.npy").stat().st_ino
+    demo("data").main()
+    assert (tmp_path / "pictures.npy").stat().st_ino != inode
+    assert np.array_equal(first, np.load(tmp_path / "pictures.npy"))
+
+
 def test_a_larger_demo_asks_each_picture_more(demo):
     few, many = (len(demo("tasks").load(3, 40, each)[1]) for each in (1, 3))
     assert 2.5 * few < many <= 3 * few
