@@ -24,7 +24,7 @@ demo: ## VisATB from end to end on real images, into demo-output/; DEMO=quick: e
 
 reproduce: ## the paper's methods over several seeds, into docs/reproduction.md (about an hour on two cores)
 	tools/system-packages build
-	tools/python-env examples/python/demo/requirements.txt
+	tools/python-env examples/python/demo/requirements.txt examples/python/reproduce/requirements.txt
 	.venv/bin/python examples/python/reproduce --document docs/reproduction.md $(REPRODUCE)
 
 test: test-c test-python ## all tests: C under ASan, UBSan and TSan, then Python
@@ -44,7 +44,7 @@ test-c:
 
 test-python:
 	tools/system-packages build test
-	tools/python-env tests/python/requirements.txt examples/python/demo/requirements.txt
+	tools/python-env tests/python/requirements.txt examples/python/demo/requirements.txt examples/python/reproduce/requirements.txt
 	.venv/bin/python -m pytest tests/python $(PYTEST)
 
 trainers: ## run LLaVA's trainer and others that need an environment of their own, and record it (some GB); TRAINERS=llava

@@ -7,6 +7,8 @@ import statistics
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from scipy import stats
+
 # dI and dE in percent as the paper prints them, for LLaVA-1.5 on its Academic Benchmark.
 PAPER_7B = {"EW": (8.75, 0.10), "TLA": (6.65, 1.85), "VisATB": (11.29, 0.15)}
 PAPER_13B = {"EW": (4.55, 0.66), "VisATB": (6.89, 0.29)}
@@ -69,33 +71,8 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     mean = statistics.fmean(values)
     if len(values) < 2:
         return mean, math.inf
-    factor = students_t(0.95, len(values) - 1)
+    factor = float(stats.t.interval(0.95, len(values) - 1)[1])
     return mean, factor * statistics.stdev(values) / math.sqrt(len(values))
-
-
-def students_t(share: float, freedom: int) -> float:
-    """What Student's t stays within in this share of cases, to 1e-9; freedom is 1 or more."""
-    low, high = 0.0, 1.0
-    while _share_within(high, freedom) < share:
-        high *= 2.0
-    while high - low > 1e-9:
-        middle = (low + high) / 2.0
-        low, high = (low, middle) if _share_within(middle, freedom) >= share else (middle, high)
-    return high
-
-
-def _share_within(t: float, freedom: int) -> float:
-    """How often Student's t lies within -t and t (Abramowitz and Stegun, 26.7.3 and 26.7.4)."""
-    angle = math.atan(t / math.sqrt(freedom))
-    is_odd = freedom % 2
-    # cos + 2/3 cos^3 + ... for odd freedom, 1 + 1/2 cos^2 + ... for even.
-    term = math.cos(angle) if is_odd else 1.0
-    total = term if freedom > 1 else 0.0
-    for power in range(2 + is_odd, freedom - 1, 2):
-        term *= (power - 1) / power * math.cos(angle) ** 2
-        total += term
-    total *= math.sin(angle)
-    return 2.0 / math.pi * (angle + total) if is_odd else total
 
 
 def _compared(
