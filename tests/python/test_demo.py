@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -47,16 +48,21 @@ def test_samples_are_written_as_a_trainer_reads_them_and_read_as_they_were(demo,
     assert [turn["from"] for turn in record["conversations"]] == ["human", "gpt"]
 
 
-def test_pictures_that_a_training_still_reads_are_replaced_and_not_rewritten(
+def test_data_that_a_training_still_reads_is_replaced_and_not_rewritten(
     demo, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(sys, "argv", ["data.py", str(tmp_path), "--pictures", "5"])
     demo("data").main()
     first = np.load(tmp_path / "pictures.npy", mmap_mode="r")
-    inode = (tmp_path / "pictures.npy").stat().st_ino
-    demo("data").main()
-    assert (tmp_path / "pictures.npy").stat().st_ino != inode
+    contents = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with (tmp_path / "samples.jsonl").open("rb") as samples:
+        inode = (tmp_path / "pictures.npy").stat().st_ino
+        demo("data").main()
+        assert (tmp_path / "pictures.npy").stat().st_ino != inode
+        assert (tmp_path / "samples.jsonl").stat().st_ino != os.fstat(samples.fileno()).st_ino
     assert np.array_equal(first, np.load(tmp_path / "pictures.npy"))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == contents
+    assert set(contents) == {"pictures.npy", "samples.jsonl"}
 
 
 def test_a_larger_demo_asks_each_picture_more(demo):

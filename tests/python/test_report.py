@@ -130,8 +130,8 @@ def test_the_first_paragraph_says_it_all_in_words(page):
     )
     assert (
         "grounding weighs most, 1.16, mainly because it is harder than average; vqa weighs least, "
-        "0.88, mainly because it is easier than average. Every weight lies in the range 0.5 to 2."
-        in text
+        "0.88, mainly because it is easier than average. Every weight that was made lies in the "
+        "range 0.5 to 2." in text
     )
     assert (
         "By their 95% intervals over resampled validation samples, 1 of 3 weights is told apart "
@@ -172,6 +172,8 @@ def test_the_cost_and_the_runs_are_those_of_the_plan(three, page):
     assert "by the formula 0.3438 of the final run" in text
     assert "counted in samples 0.3441 of the final run" in text
     assert "41,292 to measure, 120,000 in the end" in text
+    # 41,292 of 120,000, counted as 0.3441; and 323 of 938.
+    assert "34.4% of the final run's samples beside it, and 34.4% of its steps" in text
     runs = next(rows for rows in page.tables.values() if rows[0][0] == "run")
     assert runs[1] == ["mini", "measuring", "1,250", "10"]
     assert [row[0] for row in runs[2:-1]] == [
@@ -418,7 +420,7 @@ def test_ids_are_there_once_and_links_lead_somewhere(page):
     assert set(page.attributes("aria-labelledby")) <= set(ids)
 
 
-def test_every_figure_is_told_in_words_with_its_numbers(page):
+def test_every_figure_is_told_in_words_with_its_numbers(three, page):
     told = page.attributes("alt")
     assert len(told) == 5
     assert told[0] == (
@@ -426,7 +428,15 @@ def test_every_figure_is_told_in_words_with_its_numbers(page):
     )
     assert f"grounding to caption {MINUS}0.10" in told[1]
     assert "grounding 0.50" in told[2]
-    assert "at the chosen 0.5 0.88 to 1.16" in told[3]
+    ends = [
+        visatb.balance_weights(
+            *(list(weights_of(three)[m].values()) for m in ("outward", "inward", "difficulty")),
+            temperature=temperature,
+        ).weights
+        for temperature in (0.125, 4)
+    ]
+    low, high = (f"{end.min():.2f} to {end.max():.2f}" for end in ends)
+    assert f"At 0.125 they span {low}, at the chosen 0.5 0.88 to 1.16, at 4 {high}." in told[3]
     assert "VisATB dI " in told[4]
 
 

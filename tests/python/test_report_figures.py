@@ -197,3 +197,5 @@ def test_bars_of_results_are_improvements_on_one_scale(material):
             assert to_hex(bar.get_facecolor()) == colour
     assert len({axes.get_xlim() for axes in figure.axes}) == 1
     assert rows_of(figure.axes[0]) == ["caption", "vqa", "POPE", "MME"]
+    # Zero-shot tasks stand apart from those that were trained.
+    assert np.diff(figure.axes[0].get_yticks()).tolist() == pytest.approx([1.0, 1.7, 1.0])

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -29,12 +31,23 @@ def main() -> None:
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     pictures, samples = load(args.seed, args.pictures, args.each)
-    # A training of an earlier start may still read the pictures: they are replaced, not rewritten.
-    part = args.folder / f"new-{PICTURES}"
-    np.save(part, pictures)
-    part.replace(args.folder / PICTURES)
-    write_samples(args.folder / SAMPLES, samples)
+    # A training of an earlier start may still read them: files are replaced, not rewritten.
+    with whole(args.folder / PICTURES) as part, part.open("wb") as file:
+        np.save(file, pictures)
+    with whole(args.folder / SAMPLES) as part:
+        write_samples(part, samples)
     print(f"{len(samples):,} samples of {args.pictures:,} pictures: {args.folder / SAMPLES}")
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A file of this process alone, which takes the path's place once it is written."""
+    part = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def write_samples(path: Path, samples: Iterable[Sample]) -> None:

@@ -12,8 +12,8 @@ from . import evaluate_formats
 
 _DESCRIPTION = """\
 Compare methods by their improvement over a baseline, in percent: dI, the mean over the tasks; dE,
-the mean loss where a task lost; dI_zero, dI over the zero-shot tasks. RESULTS is a JSON file; -
-reads standard input.
+the mean of what each lost, 0 where it gained; dI_zero, dI over the zero-shot
+tasks. RESULTS is a JSON file; - reads standard input.
 """
 
 

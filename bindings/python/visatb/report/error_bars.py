@@ -22,7 +22,8 @@ class Intervals:
         confidence: as 0.95.
         resamples: how often the validation samples were drawn anew.
         seed: of the draws.
-        refused: resamples in which a denominator was 0 or of another sign.
+        refused: resamples in which a denominator was 0 or of another sign, or a score that
+            difficulty divides by not above 0.
         bounds: by measure ("weight", "outward", ...) and unit.
         apart_from_one: units whose weight is told apart from 1.
         pairs_apart: pairs of units whose weights are told apart from each other.

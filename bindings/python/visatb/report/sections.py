@@ -55,7 +55,8 @@ def _weights(material: Material, drawing: Drawing) -> Section:
         notes.append(
             f"Intervals: {found.resamples} resamples of the validation samples, seed {found.seed}, "
             f"at this temperature; in {found.refused} of them a denominator was 0 or of another "
-            "sign, which widens the intervals or leaves none. They cover which samples were drawn "
+            "sign, or a score that difficulty divides by not above 0, which widens the intervals "
+            "or leaves none. They cover which samples were drawn "
             "for validation, not the training seeds or the draw of the subsets."
         )
     renamed = [
@@ -89,8 +90,9 @@ def _why(material: Material) -> Section:
         "why",
         "Why each task weighs what it weighs",
         texts=[
-            "Weights have mean 1. What a task's outward contribution, inward contribution and "
-            "difficulty each add to 1 or take from it makes its weight; the numbers are rounded."
+            "Weights have mean 1 over what was weighed, a group counting once. What a task's "
+            "outward contribution, inward contribution and difficulty each add to 1 or take from "
+            "it makes its weight; the numbers are rounded."
         ],
         sentences=[
             *(why(unit, weights.units, weights.intervals) for unit in units),
@@ -147,7 +149,10 @@ def _results(results: Results, drawing: Drawing | None) -> Section:
     against = f"Improvement over {brief(results.baseline)}"
     if results.zero_shot:
         against += f", for zero-shot tasks over {brief(results.zero_shot_baseline)}"
-    text = f"{against}. dI is the mean over the tasks, dE the mean loss where a task lost."
+    text = (
+        f"{against}. dI is the mean over the tasks, dE the mean of what each lost, 0 where it "
+        "gained."
+    )
     changes = [Content("Change of every task, percent", tables.changes_table(results))]
     pictures = []
     if drawing is not None:

@@ -81,7 +81,7 @@ def _range(material: Material) -> str:
     outside = [unit for unit in material.weights.units if not low <= unit.weight <= high]
     span = f"the range {low:g} to {high:g}"
     if not outside:
-        return f"Every weight lies in {span}."
+        return f"Every weight that was made lies in {span}."
     names = [f"{brief(unit.name)} ({number(unit.weight)})" for unit in outside[:3]]
     if len(outside) > 3:
         names.append(f"{len(outside) - 3} more")
@@ -110,8 +110,8 @@ def _outcome(results: Results) -> str:
     )
     told = [_told(ours)] if ours else []
     if others:
-        best = f"the best of the {len(others)} others, " if len(others) > 1 and ours else ""
-        told.append(best + _told(others[0]))
+        of = f"{len(others)} others" if ours else f"{len(others)} methods"
+        told.append((f"the best of the {of}, " if len(others) > 1 else "") + _told(others[0]))
     return f"{over}{'; '.join(told)}."
 
 
