@@ -10,6 +10,7 @@ import types
 from pathlib import Path
 
 import pytest
+from report_cases import plan_for, simulated_scores
 
 from visatb.procedure import load_project
 from visatb.procedure.commands import check_commands
@@ -41,7 +42,8 @@ def made_up_seed(tables, seed, gains, *, refused=False):
         "temperature": 0.5,
         **{key: {"vqa": 1.0} for key in ("outward", "inward", "difficulty", "weights")},
     }
-    return tables.Seed(seed, results, {"methods": methods}, None if refused else made)
+    weights = None if refused else made
+    return tables.Seed(seed, results, {"methods": methods}, weights, 0.375 + seed / 100)
 
 
 def row(text, name):
@@ -82,12 +84,27 @@ def test_differences_are_taken_seed_by_seed(tables):
     assert row(below, "DWA") == ["+0.00 ± 0.00", "+0.00 ± 0.00", "0 of 3"]
 
 
-def test_a_refused_seed_is_said_and_left_out(tables):
-    gains = dict.fromkeys([*METHODS, *ALONE], 10.0)
-    seeds = [made_up_seed(tables, n, gains, refused=n == 1) for n in range(3)]
+def test_a_refused_seed_is_said_and_left_out_of_every_mean(tables):
+    seeds = [
+        made_up_seed(
+            tables, n, dict.fromkeys([*METHODS, *ALONE], 10.0 + 50 * (n == 1)), refused=n == 1
+        )
+        for n in range(3)
+    ]
     text = tables.document(seeds, model="a size", machine="a machine")
     assert "VisATB refused the scores of seed 1: " in text
-    assert row(text[text.index("## By seed") :], "1")[:2] == ["refused", "10.00, 1.00"]
+    assert row(text[text.index("## By seed") :], "1")[:2] == ["refused", "60.00, 6.00"]
+    for method in ("EW", "VisATB"):
+        assert row(text, method)[:2] == ["10.00 ± 0.00", "1.00 ± 0.00"]
+        assert row(text[text.index("## Test scores") :], method) == ["60.00 ± 0.00"]
+
+
+def test_what_measuring_costs_stands_beside_what_it_gains(tables):
+    gains = dict.fromkeys([*METHODS, *ALONE], 10.0)
+    text = tables.document(
+        [made_up_seed(tables, n, gains) for n in range(3)], model="a size", machine="a machine"
+    )
+    assert "cost 38.5% of a final run beside that." in text
 
 
 @pytest.fixture
@@ -122,6 +139,8 @@ def results_of(methods):
 
     def write(output):
         (output / "results.json").write_text(json.dumps(document), encoding="utf-8")
+        plan = plan_for(simulated_scores(["vqa", "ocr"]))
+        (output / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
         (output / "weights.json").write_text('{"tasks": ["vqa"]}', encoding="utf-8")
 
     return write
@@ -131,6 +150,7 @@ def test_results_of_a_run_that_went_well_are_taken(program):
     seed = program(0, results_of([*METHODS, *ALONE]))
     assert seed.weights == {"tasks": ["vqa"]}
     assert seed.evaluation["methods"]["EW"]["dI"] == pytest.approx(2.0)
+    assert seed.measuring == 0.3441
 
 
 def test_where_scores_were_refused_the_other_methods_are_taken_and_no_old_weights(program):

@@ -20,6 +20,7 @@ import torch
 import transformers
 
 import visatb
+from visatb.procedure import load_plan
 
 HERE = Path(__file__).resolve().parent
 COMMANDS = HERE.parent / "demo"
@@ -101,7 +102,8 @@ def outcome(seed: int, output: Path, code: int) -> tables.Seed:
     weights = None
     if "VisATB" not in missing:
         weights = json.loads((output / "weights.json").read_text(encoding="utf-8"))
-    return tables.Seed(seed, results, visatb.evaluate(path), weights)
+    measuring = load_plan(output).cost.counted
+    return tables.Seed(seed, results, visatb.evaluate(path), weights, measuring)
 
 
 def machine() -> str:

@@ -17,7 +17,8 @@ _HOW = """\
 `make reproduce` made this page: the demo's four tasks ([demo.md](demo.md)), a LLaVA of {model} from
 random weights, {seeds} seeds. Every seed has its own splits, subsets, first weights and order.
 Means over the seeds with 95% intervals (Student's t). STL, each task alone, is the baseline; dI is
-better higher, dE lower, both in percent."""
+better higher, dE lower, both in percent. Every method trains on the same samples as often; the
+scores that VisATB's weights are made from cost {measuring:.1f}% of a final run beside that."""
 _OF_PAPER = """\
 The paper's numbers are of LLaVA-1.5 on its Academic Benchmark of seven tasks, as far as they were
 at hand. They are not to be expected from this model and these tasks."""
@@ -30,37 +31,49 @@ ALONE = ("VisATB outward", "VisATB inward", "VisATB difficulty")
 
 
 class Seed(NamedTuple):
-    """What one seed came to; weights are None where VisATB refused the scores."""
+    """What one seed came to.
+
+    Attributes:
+        seed: its number.
+        results: results.json.
+        evaluation: what `visatb evaluate` makes of it.
+        weights: weights.json; None where VisATB refused the scores.
+        measuring: what the scores of the weights cost, as a share of a final run's samples.
+    """
 
     seed: int
     results: dict[str, Any]
     evaluation: dict[str, Any]
     weights: dict[str, Any] | None
+    measuring: float
 
 
 def document(seeds: Sequence[Seed], *, model: str, machine: str) -> str:
     """The whole page, in Markdown."""
     refused = [str(one.seed) for one in seeds if one.weights is None]
+    # Means of one table are over the same seeds.
+    compared = [one for one in seeds if one.weights is not None] or seeds
+    measuring = 100.0 * statistics.fmean(one.measuring for one in seeds)
     parts = [
         "# The paper's comparison in small",
-        _HOW.format(model=model, seeds=len(seeds)),
-        _compared(seeds, METHODS, "method"),
+        _HOW.format(model=model, seeds=len(seeds), measuring=measuring),
+        _compared(compared, METHODS, "method"),
         _OF_PAPER,
         "## Each alpha alone",
         _ALONE,
-        _compared(seeds, ("EW", *ALONE, "VisATB"), "weights by", paper=False),
+        _compared(compared, ("EW", *ALONE, "VisATB"), "weights by", paper=False),
         "## Against equal weights",
         "Differences from EW seed by seed, so that what a seed does to both falls out.",
-        _differences(seeds),
+        _differences(compared),
         "## Test scores",
-        _scores(seeds),
+        _scores(compared),
         "## VisATB's weights",
         _weights(seeds),
     ]
     if refused:
         parts.append(
-            f"VisATB refused the scores of seed {', '.join(refused)}: without a model of its own, "
-            "these are left out of its means."
+            f"VisATB refused the scores of seed {', '.join(refused)}: without a model of its own "
+            "there, means and differences are those of the other seeds."
         )
     parts += ["## By seed", _by_seed(seeds), f"Made with {machine}."]
     return "\n\n".join(parts) + "\n"
