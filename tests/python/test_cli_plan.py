@@ -183,6 +183,27 @@ def test_plan_shell_refuses_questions_that_the_data_does_not_have(command, proje
     )
 
 
+@pytest.mark.parametrize("run", ["", "[run]\ngpus = [0]\n"])
+def test_plan_without_commands_says_that_running_needs_some(command, project, run):
+    (project / "visatb.toml").write_text(PLAIN + run, encoding="utf-8")
+    ran = command("plan")
+    assert ran.code == 0
+    assert ran.out.splitlines()[-1] == (
+        f"written to {project}/visatb-output; visatb.toml has no [run] with train and evaluate, "
+        "which `visatb run` and `--format shell` need"
+    )
+
+
+def test_plan_needs_nothing_that_only_the_scoring_needs(command, project, monkeypatch):
+    """Java and pycocoevalcap may be on the machine that runs alone."""
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setitem(sys.modules, "pycocoevalcap", None)
+    text = SPLITS + PLAIN.replace('"score"', '"cider"') + RUN.replace("scores", "answers")
+    (project / "visatb.toml").write_text(text, encoding="utf-8")
+    ran = command("plan")
+    assert (ran.code, ran.out.splitlines()[-1][-28:]) == (0, "next: visatb run visatb.toml")
+
+
 def test_plan_of_sizes_writes_nothing_and_has_no_commands(command, folder):
     tasks = "[tasks]\na = { samples = 32000 }\nb = { samples = 64000 }\n"
     (folder / "visatb.toml").write_text(f"visatb_project = 1\n{tasks}", encoding="utf-8")
