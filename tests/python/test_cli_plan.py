@@ -50,7 +50,7 @@ def test_plan_prints_subsets_runs_and_cost_and_warns_on_stderr(command, project)
         "\n"
         "measuring costs 0.86377 of a run on all 345 samples (298 samples, 77 of 87 steps); by "
         "formula 0.875\n"
-        f"written to {project}/visatb-output; next: visatb run visatb.toml\n"
+        "written to visatb-output; next: visatb run visatb.toml\n"
     )
     lines = run.err.splitlines()
     assert lines[0] == (
@@ -189,7 +189,7 @@ def test_plan_without_commands_says_that_running_needs_some(command, project, ru
     ran = command("plan")
     assert ran.code == 0
     assert ran.out.splitlines()[-1] == (
-        f"written to {project}/visatb-output; visatb.toml has no [run] with train and evaluate, "
+        "written to visatb-output; visatb.toml has no [run] with train and evaluate, "
         "which `visatb run` and `--format shell` need"
     )
 

@@ -14,6 +14,7 @@ from visatb.procedure.plan import Plan, Run
 from visatb.procedure.project import Project
 from visatb.procedure.runs import COMPARE, MEASURE
 from visatb.procedure.templates import fill
+from visatb.running.called import called
 
 from .terminal import Column, render
 
@@ -102,11 +103,11 @@ def _notes(project: Project, plan: Plan) -> list[str]:
         f"steps); by formula {cost.formula:.5g}",
     ]
     if plan.can_run and has_commands(project):
-        notes.append(f"written to {project.output}; next: visatb run {project.file}")
+        notes.append(f"written to {called(project.output)}; next: visatb run {project.file}")
     elif plan.can_run:
         notes.append(
-            f"written to {project.output}; {project.file} has no [run] with train and evaluate, "
-            "which `visatb run` and `--format shell` need"
+            f"written to {called(project.output)}; {project.file} has no [run] with train and "
+            "evaluate, which `visatb run` and `--format shell` need"
         )
     return notes
 
