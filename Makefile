@@ -15,7 +15,7 @@ build: ## build/libvisatb.so, and .venv with the Python package in it
 	tools/system-packages build
 	cmake --preset release -DVISATB_TESTS=OFF
 	cmake --build --preset release -j $(JOBS)
-	tools/python-env
+	tools/python-env --library build/libvisatb.so
 
 demo: ## VisATB from end to end on real images, into demo-output/; DEMO=quick: every step in a minute
 	tools/system-packages build

@@ -50,7 +50,7 @@ def test_plan_prints_subsets_runs_and_cost_and_warns_on_stderr(command, project)
         "\n"
         "measuring costs 0.86377 of a run on all 345 samples (298 samples, 77 of 87 steps); by "
         "formula 0.875\n"
-        f"written to {project}/visatb-output; next: visatb run visatb.toml\n"
+        "written to visatb-output; next: visatb run visatb.toml\n"
     )
     lines = run.err.splitlines()
     assert lines[0] == (
@@ -181,6 +181,27 @@ def test_plan_shell_refuses_questions_that_the_data_does_not_have(command, proje
         "visatb: visatb.toml: the command that evaluates vqa names {questions}, and the data has "
         "no validation samples of it\n"
     )
+
+
+@pytest.mark.parametrize("run", ["", "[run]\ngpus = [0]\n"])
+def test_plan_without_commands_says_that_running_needs_some(command, project, run):
+    (project / "visatb.toml").write_text(PLAIN + run, encoding="utf-8")
+    ran = command("plan")
+    assert ran.code == 0
+    assert ran.out.splitlines()[-1] == (
+        "written to visatb-output; visatb.toml has no [run] with train and evaluate, "
+        "which `visatb run` and `--format shell` need"
+    )
+
+
+def test_plan_needs_nothing_that_only_the_scoring_needs(command, project, monkeypatch):
+    """Java and pycocoevalcap may be on the machine that runs alone."""
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setitem(sys.modules, "pycocoevalcap", None)
+    text = SPLITS + PLAIN.replace('"score"', '"cider"') + RUN.replace("scores", "answers")
+    (project / "visatb.toml").write_text(text, encoding="utf-8")
+    ran = command("plan")
+    assert (ran.code, ran.out.splitlines()[-1][-28:]) == (0, "next: visatb run visatb.toml")
 
 
 def test_plan_of_sizes_writes_nothing_and_has_no_commands(command, folder):

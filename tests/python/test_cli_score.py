@@ -58,17 +58,27 @@ def test_notes_go_to_standard_error(command, files):
 
 
 def test_missing_answers_are_refused_unless_they_score_zero(command, files):
-    Path("a.jsonl").write_text(ANSWERS.split("\n", maxsplit=1)[0])
+    Path("r.jsonl").write_text(REFERENCES + '{"id": "c", "answer": "cow"}\n')
     run = command("score", "exact_match", "a.jsonl", "r.jsonl", "--per-sample", "s", *NAMED)
     assert run.code == 3
     assert run.err == (
-        "visatb: a.jsonl: no answer for 1 of 2 references, first for id b (r.jsonl: line 2)"
+        "visatb: a.jsonl: no answer for 1 of 3 references, first for id c (r.jsonl: line 3)"
         "; --missing zero scores 0 for them\n"
     )
     assert not Path("s").exists()
     run = command("score", "exact_match", "a.jsonl", "r.jsonl", "--missing", "zero")
     assert run.code == 0
-    assert run.err.endswith("1 of 2 references have no answer: they score 0\n")
+    assert run.err.endswith("1 of 3 references have no answer: they score 0\n")
+
+
+def test_a_score_of_zero_is_not_advised_where_half_of_the_answers_are_missing(command, files):
+    Path("a.jsonl").write_text(ANSWERS.split("\n", maxsplit=1)[0])
+    run = command("score", "exact_match", "a.jsonl", "r.jsonl")
+    assert (run.code, run.err) == (
+        3,
+        "visatb: a.jsonl: no answer for 1 of 2 references, first for id b (r.jsonl: line 2); the "
+        "ids of the two files do not match: the answers have 1, first a\n",
+    )
 
 
 def test_a_judge_needs_reviews_only(command, files):

@@ -125,6 +125,10 @@ def test_a_quick_run_goes_through_every_step(tmp_path):
         timeout=900,
     )
     output = tmp_path / "demo-output-quick"
+    # Whatever folder it was started in, what it names is named from the root.
+    first, *_ = finished.stdout.splitlines()
+    assert first.endswith(" samples of 480 pictures: demo-output-quick/samples.jsonl")
+    assert "../" not in finished.stdout + finished.stderr
     scores = json.loads((output / "scores.json").read_text(encoding="utf-8"))
     assert set(scores["runs"]["with_mini"]) == {"yesno", "word", "caption", "box"}
     assert scores["per_sample"] == "per_sample.jsonl"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from projects import PLAIN, SAMPLING, SIZES, ids, planned, samples
+from projects import PLAIN, SAMPLING, SIZES, ids, planned, read, samples
 
 import visatb
 
@@ -91,6 +91,34 @@ def test_other_names_of_the_fields(tmp_path):
     lines(tmp_path / "data.jsonl", rows)
     fields = '"data.jsonl", id = "question_id", task = "source"'
     assert planned(tmp_path, PLAIN.replace('"data.json"', fields)).run("mini").samples == 55
+
+
+@pytest.mark.parametrize("field", ["id", "sample"])
+@pytest.mark.parametrize("has_ids", [True, False])
+def test_what_is_written_of_numbered_samples_has_their_numbers_for_ids(tmp_path, field, has_ids):
+    rows = [row if has_ids else {**row, "id": None} for row in samples()]
+    rows = [{key: value for key, value in row.items() if value is not None} for row in rows]
+    (tmp_path / "data.json").write_text(json.dumps(rows), encoding="utf-8")
+    fields = f'"data.json", number_records = true, id = "{field}"'
+    text = PLAIN.replace('"data.json"', fields)
+    plan = planned(tmp_path, "splits = { validation = 0.1 }\n" + text)
+    listed = ids(tmp_path, "vqa", "", "validation")
+    asked = read(tmp_path, "data/validation/vqa.json")
+    assert {row[field] for row in asked} == listed
+    trained = read(tmp_path, plan.run("mini").data)
+    by_task = {task: ids(tmp_path, task, "mini") for task in SIZES}
+    assert all(row[field] in by_task[row["task"]] for row in trained)
+    # The numbers are the places in the file; what else a sample says stays.
+    for row in asked + trained:
+        whole = rows[int(row[field])]
+        assert row == {**whole, field: row[field]}
+
+
+def test_samples_that_have_ids_are_written_as_they_were(tmp_path):
+    lines(tmp_path / "data.jsonl", samples())
+    planned(tmp_path, PLAIN.replace("data.json", "data.jsonl"))
+    written = (tmp_path / "visatb-output/data/train/all.jsonl").read_text(encoding="utf-8")
+    assert [json.loads(line) for line in written.splitlines()] == samples()
 
 
 # --- Hugging Face's -------------------------------------------------------------------------------
@@ -179,15 +207,32 @@ def test_a_data_set_that_is_wrong_is_refused(datasets, folder, splits, changes, 
 
 def test_the_rows_of_a_data_set_are_numbered_on(datasets, folder):
     saved(datasets, folder, train=samples(), validation=rows_of("vqa")[:2])
-    planned(folder, HUGGING_FACE.replace('"saved"', '"saved", number_records = true'))
+    plan = planned(folder, HUGGING_FACE.replace('"saved"', '"saved", number_records = true'))
     assert ids(folder, "vqa", "", "validation") == {"450", "451"}
+    loaded = datasets.load_dataset
+    for file, count in ((plan.run("mini").data, 55), ("data/validation/vqa", 2)):
+        rows = loaded(str(folder / "visatb-output" / file), cache_dir=str(folder / "c"))["train"]
+        assert rows.column_names == ["task", "text", "id"]
+        assert rows.num_rows == count
+    assert set(rows["id"]) == {"450", "451"}
 
 
-def test_a_data_set_without_the_column_is_refused(datasets, folder):
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("task", "data.task = one of them"),
+        ("split", "data.split = one of them"),
+        ("together", "data.together = one of them"),
+        ("id", "data.id = one of them, or data.number_records = true"),
+    ],
+)
+def test_a_data_set_without_the_column_is_refused(datasets, folder, setting, expected):
     saved(datasets, folder, train=samples())
     with pytest.raises(visatb.DataError) as refusal:
-        planned(folder, HUGGING_FACE.replace('"saved"', '"saved", task = "source"'))
-    assert str(refusal.value) == 'saved: train: no column "source"; there are id, task, text'
+        planned(folder, HUGGING_FACE.replace('"saved"', f'"saved", {setting} = "source"'))
+    assert str(refusal.value) == (
+        f'saved: train: no column "source"; there are id, task, text; expected {expected}'
+    )
 
 
 def test_a_column_that_rows_share_may_be_empty_in_some(datasets, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -36,6 +37,9 @@ TWO_PLACES = (
 )
 NO_PLACE = TWO_PLACES.replace("samples come from two places", "nothing says where the samples are")
 SHARE = 'expected a share above 0 and up to 1, as 0.25 or "1/4"'
+ROOT_KEYS = (
+    "visatb_project, output, form, sampling, splits, seed, methods, data, weights, run, tasks"
+)
 METHODS = '"STL", "EW", "VisATB", "TLA", "RLW", "DWA" or "IGBv1"'
 
 
@@ -47,7 +51,8 @@ METHODS = '"STL", "EW", "VisATB", "TLA", "RLW", "DWA" or "IGBv1"'
         ("form = 'large'\n" + PLAIN, 'form: "large"; expected "full", "simple" or "precise"'),
         ("seed = -1\n" + PLAIN, "seed: -1; expected a whole number of 0 or more"),
         ("seed = true\n" + PLAIN, "seed: True; expected a whole number"),
-        ("sede = 1\n" + PLAIN, "sede: unknown"),
+        ("sede = 1\n" + PLAIN, f"sede: unknown key; did you mean seed? known: {ROOT_KEYS}"),
+        ("x = 1\n" + PLAIN, f"x: unknown key; known: {ROOT_KEYS}"),
         (swapped("batch_size = 4", "batch_size = 0"),
          "sampling.batch_size: 0; expected a whole number of 1 or more"),
         (swapped('"1/8"', '"1/0"'), f"sampling.mini: {SHARE}"),
@@ -57,8 +62,26 @@ METHODS = '"STL", "EW", "VisATB", "TLA", "RLW", "DWA" or "IGBv1"'
         (swapped('"1/8"', '"1/2"'), "sampling.mini: 1/2; expected less than large, 1/2"),
         ("splits = { test = 1.0 }\n" + PLAIN,
          "splits.test: expected a share below 1, as 0.1, or a whole number of samples"),
-        ("splits = { dev = 0.1 }\n" + PLAIN, "splits.dev: unknown"),
-        (swapped('["score"]', "[]\ngruop = 'x'"), "tasks.vqa.gruop: unknown"),
+        ("splits = { dev = 0.1 }\n" + PLAIN, "splits.dev: unknown key; known: validation, test"),
+        (swapped('["score"]', "[]\ngruop = 'x'"),
+         "tasks.vqa.gruop: unknown key; did you mean group? known: metrics, group, fixed_weight, "
+         "zero_shot, samples, train, validation, test, evaluate"),
+        (swapped('["score"]', '[{name = "a", lower = true}]'),
+         "tasks.vqa.metrics[0].lower: unknown key; known: higher_is_better, name"),
+        (swapped(DATA, 'data = { tasks = "x" }'),
+         "data.tasks: unknown key; did you mean task? known: train, validation, test, "
+         "hugging_face, config, id, task, split, together, number_records"),
+        # The rest of a table may be wrong because of it.
+        (swapped("large", "lagre").replace("1/8", "1/3"),
+         "sampling.lagre: unknown key; did you mean large? known: large, mini, batch_size, "
+         "epochs"),
+        ("run = { gpu = [0, 1] }\n" + PLAIN,
+         "run.gpu: unknown key; did you mean gpus? known: gpus, train, evaluate, base_model, "
+         "gpus_per_run, jobs, keep_partial"),
+        ("weights = { alpha = [1, 0, 0] }\n" + PLAIN,
+         "weights.alpha: unknown key; did you mean alphas? known: alphas, temperature, range"),
+        ('methods = [{ name = "x", alpha = [1, 0, 0] }]\n' + PLAIN,
+         "methods[0].alpha: unknown key; did you mean alphas? known: alphas, name"),
         (swapped('["score"]', '["a", "a"]'), 'tasks.vqa.metrics[1]: "a" is there twice'),
         (swapped('["score"]', "[1]"), "tasks.vqa.metrics[0]: 1; expected a table"),
         (swapped('["score"]', '[{name="a", higher_is_better="no"}]'),
@@ -170,8 +193,16 @@ def test_what_is_no_toml_is_refused(folder):
         ("[", "data.json: not JSON: "),
         ("{}", "data.json: expected a list of samples"),
         ("[1]", "data.json: record 1: expected an object, a sample"),
-        ('[{"id": 1}]', 'data.json: record 1: "task" is missing; expected a string or a whole'),
-        ('[{"task": "vqa"}]', 'data.json: record 1: "id" is missing; expected a string or a whole'),
+        ('[{"id": 1, "source": "vqa"}]',
+         'data.json: record 1: no "task"; it has id, source; expected data.task = the name of '
+         "the field that holds it, or files of one task each, as tasks.NAME.train"),
+        ('[{"task": "vqa", "uid": 1}]',
+         'data.json: record 1: no "id"; it has task, uid; expected data.id = the name of the field '
+         "that holds it, or data.number_records = true"),
+        ("[{}]", 'data.json: record 1: no "id"; it has nothing; expected data.id'),
+        (json.dumps([{f"f{n}": n for n in range(30)} | {"id": 1}]),
+         'data.json: record 1: no "task"; it has f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11 '
+         "and 19 more; expected"),
         ('[{"id": 1.5, "task": "vqa"}]', 'data.json: record 1: "id" is 1.5; expected a string'),
         ('[{"id": "a\\nb", "task": "vqa"}]',
          'data.json: record 1: "id" has a control character in it'),

@@ -20,6 +20,7 @@ case "$*" in
 "-m venv"*) mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
 "-c import torch") exit 1 ;;
 *dry-run*) exit 1 ;;
+*"install --quiet ./bindings/python") echo "package: ${SKBUILD_CMAKE_DEFINE-}" >>"$LOG" ;;
 esac
 """
 
@@ -63,6 +64,67 @@ def made(checkout: Path) -> list[str]:
     """With what and how .venv was made in the last run."""
     log = (checkout / "log").read_text(encoding="ascii").splitlines()
     return [line for line in log if " -m venv " in line]
+
+
+def packages(checkout: Path) -> list[str]:
+    """What CMake was told each time that the package was made in the last run."""
+    log = (checkout / "log").read_text(encoding="ascii").splitlines()
+    assert sum("./bindings/python" in line for line in log) == sum(
+        line.startswith("package: ") for line in log
+    )
+    return [line.removeprefix("package: ") for line in log if line.startswith("package: ")]
+
+
+def test_the_package_is_made_once_and_again_only_when_the_tree_is_newer(checkout):
+    first = run(checkout)
+    assert "Building libvisatb and installing the Python package visatb (about a " in first.stdout
+    assert packages(checkout) == [""]
+    run(checkout)
+    assert packages(checkout) == []
+    later = (checkout / ".venv/visatb-installed").stat().st_mtime + 10
+    (checkout / "libvisatb/a.c").touch()
+    os.utime(checkout / "libvisatb/a.c", (later, later))
+    run(checkout)
+    assert packages(checkout) == [""]
+
+
+def test_a_library_that_is_built_already_is_not_built_again(checkout):
+    missing = run(checkout, "--library", "build/libvisatb.so")
+    assert missing.returncode == 1
+    assert missing.stderr == "tools/python-env: build/libvisatb.so: no such library\n"
+    (checkout / "build").mkdir()
+    (checkout / "build/libvisatb.so").touch()
+    (checkout / "one.txt").write_text("pytest==1\n", encoding="ascii")
+    done = run(checkout, "--library", "build/libvisatb.so", "one.txt")
+    assert done.returncode == 0
+    assert "Installing the Python package visatb with the library that was built\n" in done.stdout
+    assert "Downloading and installing: pytest==1 \n" in done.stdout
+    assert packages(checkout) == [f"VISATB_BUILT={checkout}/build/libvisatb.so"]
+
+
+@pytest.mark.skipif(shutil.which("cmake") is None, reason="no CMake")
+def test_a_wheel_takes_the_library_that_it_is_given(tmp_path):
+    """As scikit-build-core has CMake build and install what goes into a wheel."""
+    (tmp_path / "libvisatb.so.0.1").write_bytes(b"a library")
+    (tmp_path / "libvisatb.so").symlink_to("libvisatb.so.0.1")
+    build = ["cmake", "-S", ROOT, "-B", tmp_path / "build", "-DSKBUILD=ON"]
+    build += [f"-DSKBUILD_METADATA_DIR={tmp_path}/metadata"]
+
+    def cmake(*command: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    refused = cmake(*build, f"-DVISATB_BUILT={tmp_path}/none.so")
+    # CMake breaks the lines of what it says.
+    said = " ".join(refused.stderr.split())
+    assert f"VISATB_BUILT={tmp_path}/none.so: no such file; expected a libvisatb.so" in said
+    assert cmake(*build, f"-DVISATB_BUILT={tmp_path}/libvisatb.so").returncode == 0
+    assert cmake("cmake", "--build", tmp_path / "build").returncode == 0
+    installed = cmake("cmake", "--install", tmp_path / "build", "--prefix", tmp_path / "wheel")
+    assert installed.returncode == 0, installed.stderr
+    library = tmp_path / "wheel/visatb/libvisatb.so"
+    assert (library.read_bytes(), library.is_symlink()) == (b"a library", False)
+    assert (tmp_path / "metadata/licenses/LICENSE").exists()
+    assert not list((tmp_path / "build").rglob("*loss*.o"))
 
 
 def test_another_python_makes_the_environment_anew(checkout):

@@ -239,7 +239,8 @@ def test_answers_that_cannot_be_scored_are_not_done(tmp_path):
     assert (code, err) == (
         5,
         "visatb: mini: evaluate: ended well, but visatb-output/runs/mini/answers/a.jsonl: line 1: "
-        "id 1 has no reference in visatb-output/data/validation/a.json\n",
+        "id 1 has no reference in visatb-output/data/validation/a.json; the ids of the two files "
+        "do not match: the references have 5, first av0\n",
     )
     write_project(tmp_path / "p", tasks=MATCHED, evaluate="true # {model} {answers}")
     code, _, err = finish(folder, "--only", "mini", LITTLE_SECONDS="0")
@@ -277,15 +278,23 @@ def test_answers_in_a_runs_folder_are_taken_in(tmp_path):
         ),
     ],
 )
-def test_metrics_that_answers_cannot_be_scored_by_are_refused_before_anything_is_trained(
+def test_metrics_that_answers_cannot_be_scored_by_are_refused_before_anything_is_planned(
     folder, command, metric, message
 ):
     tasks = f'[tasks.a]\nmetrics = [{metric}]\n[tasks.b]\nmetrics = ["exact_match"]\n'
+    refused = (3, f"visatb: visatb.toml: tasks.a.metrics: {message}\n")
     write_project(folder, tasks=tasks, evaluate=EVALUATE)
+    for arguments in (["plan"], ["plan", "--format", "shell"], ["run"]):
+        ran = command(*arguments)
+        assert (ran.code, ran.err) == refused
+    assert not Path("visatb-output").exists() or not list(Path("visatb-output").glob("[!l]*"))
+    # A command that scores may call its metrics what it likes; then it is another's.
+    write_project(folder, tasks=tasks)
     assert command("plan").code == 0
-    for arguments in ([], ["--take", "mini"]):
-        ran = command("run", *arguments)
-        assert (ran.code, ran.err) == (3, f"visatb: visatb.toml: tasks.a.metrics: {message}\n")
+    write_project(folder, tasks=tasks, evaluate=EVALUATE)
+    for arguments in (["run"], ["run", "--take", "mini"]):
+        ran = command(*arguments)
+        assert (ran.code, ran.err) == refused
     assert not Path("visatb-output/runs").exists()
 
 

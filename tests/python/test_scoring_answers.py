@@ -109,21 +109,35 @@ def test_values_stand_in_the_order_of_the_references():
 
 
 def test_missing_answers_are_an_error_unless_they_are_to_score_zero(folder):
-    references = lines("r.jsonl", [{"id": i, "answer": "cat"} for i in range(4)])
-    answers = lines("a.jsonl", [{"id": 0, "text": "cat"}, {"id": 2, "text": "cat"}])
+    references = lines("r.jsonl", [{"id": i, "answer": "cat"} for i in range(5)])
+    answers = lines("a.jsonl", [{"id": i, "text": "cat"} for i in (0, 2, 4)])
     assert refused(answers, references) == (
-        "a.jsonl: no answer for 2 of 4 references, first for id 1 (r.jsonl: line 2)"
+        "a.jsonl: no answer for 2 of 5 references, first for id 1 (r.jsonl: line 2)"
     )
     scores = score_answers("exact_match", answers, references, missing="zero")
-    assert scores.values == {"0": 100.0, "1": 0.0, "2": 100.0, "3": 0.0}
-    assert scores.score == 50.0
-    assert scores.notes == ["2 of 4 references have no answer: they score 0"]
+    assert scores.values == {"0": 100.0, "1": 0.0, "2": 100.0, "3": 0.0, "4": 100.0}
+    assert scores.score == 60.0
+    assert scores.notes == ["2 of 5 references have no answer: they score 0"]
 
 
 def test_an_answer_without_a_reference_is_refused(folder):
-    answers = [{"id": i, "text": "cat"} for i in ("a", "b", "c", "d")]
-    assert refused(lines("a.jsonl", answers)) == (
-        "a.jsonl: line 3: id c has no reference in references (2 answers have none)"
+    references = [{"id": i, "answer": "cat"} for i in range(3)]
+    answers = [{"id": i, "text": "cat"} for i in (0, 1, 2, "c", "d")]
+    assert refused(lines("a.jsonl", answers), references) == (
+        "a.jsonl: line 4: id c has no reference in references (2 answers have none)"
+    )
+
+
+def test_files_whose_ids_do_not_match_are_told_by_an_id_of_each(folder):
+    references = lines("r.jsonl", [{"id": f"r{i}", "answer": "cat"} for i in range(4)])
+    assert refused(lines("a.jsonl", [{"id": "r2", "text": "cat"}]), references) == (
+        "a.jsonl: no answer for 3 of 4 references, first for id r0 (r.jsonl: line 1); the ids of "
+        "the two files do not match: the answers have 1, first r2"
+    )
+    half = lines("a.jsonl", [{"id": i, "text": "cat"} for i in ("r0", "x")])
+    assert refused(half, references) == (
+        "a.jsonl: line 2: id x has no reference in r.jsonl; the ids of the two files do not "
+        "match: the references have 4, first r0"
     )
 
 

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from visatb._errors import DataError
-from visatb.procedure.commands import check_commands
+from visatb.procedure.commands import check_commands, has_commands
 from visatb.procedure.places import evaluation_values, evaluations, training_values
 from visatb.procedure.plan import Plan, Run
 from visatb.procedure.project import Project
 from visatb.procedure.runs import COMPARE, MEASURE
 from visatb.procedure.templates import fill
+from visatb.running.called import called
 
 from .terminal import Column, render
 
@@ -101,8 +102,13 @@ def _notes(project: Project, plan: Plan) -> list[str]:
         f"({cost.measuring_samples:,} samples, {cost.measuring_steps:,} of {cost.final_steps:,} "
         f"steps); by formula {cost.formula:.5g}",
     ]
-    if plan.can_run:
-        notes.append(f"written to {project.output}; next: visatb run {project.file}")
+    if plan.can_run and has_commands(project):
+        notes.append(f"written to {called(project.output)}; next: visatb run {project.file}")
+    elif plan.can_run:
+        notes.append(
+            f"written to {called(project.output)}; {project.file} has no [run] with train and "
+            "evaluate, which `visatb run` and `--format shell` need"
+        )
     return notes
 
 

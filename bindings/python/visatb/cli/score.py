@@ -162,6 +162,8 @@ def _scored(arguments: argparse.Namespace) -> SampleScores:
             arguments.metric, arguments.answers, arguments.references, missing=arguments.missing
         )
     except MissingAnswersError as error:
+        if not error.are_few:
+            raise
         raise DataError(f"{error}; --missing zero scores 0 for them") from None
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from .._errors import DataError
+from .measures import check_metric
 from .project import BY_STEP, Project, Task
 from .section import either
 from .templates import pieces, placeholders
@@ -25,6 +26,11 @@ def quoted(values: Mapping[str, str | int | Path]) -> dict[str, str]:
 def evaluation_of(project: Project, task: Task) -> str:
     """The template that evaluates a task."""
     return task.evaluate or project.commands.evaluate or ""
+
+
+def has_commands(project: Project) -> bool:
+    """Whether a project says how it is run; one that does not can be planned all the same."""
+    return bool(project.commands.train or project.commands.evaluate)
 
 
 def check_commands(project: Project) -> None:
@@ -78,6 +84,9 @@ def _check_evaluation(project: Project, place: str, template: str, task: Task) -
         raise DataError(f"{project.file}: {place}: expected it to name {{answers}} or {{scores}}")
     if not task.metrics:
         raise DataError(f"{project.file}: tasks.{task.name}.metrics: missing")
+    if "answers" in named:
+        for metric in task.metrics:
+            check_metric(project, task.name, metric)
     if "," in task.name and "tasks" in named:
         raise DataError(
             f"{project.file}: {place}: names {{tasks}}, whose names have commas between them, and "

@@ -85,8 +85,7 @@ def _table(dataset: Any, where: str, data: Data, first: int) -> Table:
     wanted += [field for field in (data.split, data.together) if field]
     lacking = [field for field in wanted if field not in dataset.column_names]
     if lacking:
-        there = ", ".join(dataset.column_names)
-        raise DataError(f'{where}: no column "{lacking[0]}"; there are {there}')
+        raise _lacks(lacking[0], dataset, where, data)
     texts = {field: _texts(dataset, field, where) for field in wanted if field != data.together}
     shared = _shared(dataset, data.together, where)
     rows = range(len(dataset))
@@ -103,7 +102,25 @@ def _table(dataset: Any, where: str, data: Data, first: int) -> Table:
         )
         for row in rows
     ]
-    return Table(dataset, samples, [Input(where, _sha256(dataset))])
+    inputs = [Input(where, _sha256(dataset))]
+    return Table(_numbered(dataset, ids, data) if data.number_records else dataset, samples, inputs)
+
+
+def _numbered(dataset: Any, ids: list[str], data: Data) -> Any:
+    """The rows with their numbers, by which whoever answers says which sample an answer is of."""
+    kept = [name for name in dataset.column_names if name != data.id]
+    return dataset.select_columns(kept).add_column(data.id, ids)
+
+
+def _lacks(field: str, dataset: Any, where: str, data: Data) -> DataError:
+    """The error that no column is called so, naming the setting that says another."""
+    settings = {data.together: "together", data.split: "split", data.id: "id", data.task: "task"}
+    there = ", ".join(dataset.column_names)
+    numbers = " or data.number_records = true" if field == data.id else ""
+    return DataError(
+        f'{where}: no column "{field}"; there are {there}; expected data.{settings[field]} = one '
+        f"of them{',' * bool(numbers)}{numbers}"
+    )
 
 
 def _sha256(dataset: Any) -> str:

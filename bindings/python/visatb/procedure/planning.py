@@ -12,7 +12,7 @@ from typing import Any
 from .._errors import DataError, FileError
 from .._sources import shown
 from . import dealing, moving
-from .commands import check_commands
+from .commands import check_commands, has_commands
 from .cost import Sizes, advice, cost_of, step_count
 from .dealing import ALL
 from .materials import Chosen, Writer
@@ -31,7 +31,7 @@ def make_plan(project: Project) -> Plan:
 
     Errors: FileError, DataError, UnsupportedError; what was there is then as it was.
     """
-    if project.commands.train or project.commands.evaluate:
+    if has_commands(project):
         check_commands(project)
     if all(task.samples is not None for task in project.trained):
         return _plan_of_sizes(project)

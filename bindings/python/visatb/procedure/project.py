@@ -251,11 +251,11 @@ def _sampling(root: Section) -> Sampling:
         validation=splits.part("validation"),
         test=splits.part("test"),
     )
+    section.finish()
+    splits.finish()
     if sampling.mini >= sampling.large:
         what = f"{sampling.mini}; expected less than large, {sampling.large}"
         raise section.fault("mini", what)
-    section.finish()
-    splits.finish()
     return sampling
 
 
@@ -270,11 +270,11 @@ def _data(section: Section) -> Data:
         together=section.text("together"),
         number_records=bool(section.take("number_records", bool, False)),
     )
+    section.finish()
     if data.hugging_face and data.files:
         raise section.fault("hugging_face", "there are files too; expected one of them")
     if data.config and not data.hugging_face:
         raise section.fault("config", "there is no hugging_face")
-    section.finish()
     return data
 
 
@@ -301,8 +301,8 @@ def _task(name: str, tasks: Section) -> Task:
         files=_files(section),
         evaluate=section.text("evaluate"),
     )
-    _check_task(task, section)
     section.finish()
+    _check_task(task, section)
     return task
 
 
@@ -403,12 +403,12 @@ def _commands(section: Section) -> Commands:
         jobs=section.count("jobs", 1) or 1,
         keep_partial=bool(section.take("keep_partial", bool, False)),
     )
+    section.finish()
     if len(set(gpus)) < len(gpus):
         raise section.fault("gpus", "one of them is there twice")
     if gpus and commands.gpus_per_run > len(gpus):
         what = f"{commands.gpus_per_run}; expected at most the {len(gpus)} that are listed"
         raise section.fault("gpus_per_run", what)
-    section.finish()
     return commands
 
 

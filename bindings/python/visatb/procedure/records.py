@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -15,6 +15,16 @@ from .project import SPLITS, Data
 
 # What data sets call the middle one.
 _SPLIT_NAMES = {split: split for split in SPLITS} | {"val": "validation", "dev": "validation"}
+
+# What a message lists of a record.
+_SHOWN_FIELDS = 12
+
+_NO_ID = "data.id = the name of the field that holds it, or data.number_records = true"
+_NO_TASK = (
+    "data.task = the name of the field that holds it, or files of one task each, as "
+    "tasks.NAME.train"
+)
+_NO_SPLIT = "one in every sample"
 
 
 class Sample(NamedTuple):
@@ -120,6 +130,9 @@ def read_records(
             sample = _sample(record, task, data, f"{shown(name)}: {where}", number, len(records))
             if task is not None and data.task not in record:
                 record[data.task] = task
+            if data.number_records:
+                # Whoever answers says by it which sample an answer is of.
+                record[data.id] = sample.id
             records.append(record)
             samples.append(sample)
     every_line = all(name.endswith(".jsonl") for name in files)
@@ -172,18 +185,17 @@ def _loaded(text: str, where: str) -> Any:
 def _sample(
     record: dict[str, Any], task: str | None, data: Data, where: str, number: int, place: int
 ) -> Sample:
-    name = str(number) if data.number_records else _field(record, data.id, where)
+    name = str(number) if data.number_records else _field(record, data.id, where, _NO_ID)
     check_id(name, data.id, where)
-    own = _field(record, data.task, where) if task is None or data.task in record else task
+    own = task
+    if own is None or data.task in record:
+        own = _field(record, data.task, where, _NO_TASK)
     if task is not None and own != task:
         raise DataError(f'{where}: {data.task} is "{own}"; expected "{task}", whose file this is')
-    return Sample(
-        name,
-        own,
-        None if data.split is None else known_split(_field(record, data.split, where), where),
-        _together(record, data, where),
-        place,
-    )
+    split = None
+    if data.split is not None:
+        split = known_split(_field(record, data.split, where, _NO_SPLIT), where)
+    return Sample(name, own, split, _together(record, data, where), place)
 
 
 def _together(record: dict[str, Any], data: Data, where: str) -> str | None:
@@ -191,7 +203,7 @@ def _together(record: dict[str, Any], data: Data, where: str) -> str | None:
     value = None if data.together is None else record.get(data.together)
     if data.together is None or value is None or value == "":
         return None
-    return _field(record, data.together, where)
+    return _field(record, data.together, where, "")
 
 
 def check_id(name: str, field: str, where: str) -> None:
@@ -203,13 +215,29 @@ def check_id(name: str, field: str, where: str) -> None:
         raise DataError(f'{where}: "{field}" has a control character in it')
 
 
-def _field(record: dict[str, Any], key: str, where: str) -> str:
-    """A field that is a string, or a whole number."""
-    value = record.get(key)
+def _field(record: dict[str, Any], key: str, where: str, without: str) -> str:
+    """A field that is a string, or a whole number.
+
+    Args:
+        record: which has it.
+        key: its name.
+        where: the record, in words.
+        without: what is expected where the record has no such field.
+    """
+    if key not in record:
+        raise DataError(f'{where}: no "{key}"; it has {_listed(record)}; expected {without}')
+    value = record[key]
     if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
-        found = f"is {json.dumps(value)[:60]}" if key in record else "is missing"
-        raise DataError(f'{where}: "{key}" {found}; expected a string or a whole number')
+        found = json.dumps(value)[:60]
+        raise DataError(f'{where}: "{key}" is {found}; expected a string or a whole number')
     return str(value)
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Names of fields in words, the first of them where they are many."""
+    all_of_them = list(names)
+    first, more = all_of_them[:_SHOWN_FIELDS], len(all_of_them) - _SHOWN_FIELDS
+    return (", ".join(first) or "nothing") + (f" and {more} more" if more > 0 else "")
 
 
 def sha256_of(file: BinaryIO) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 from collections.abc import Iterable, Sequence
@@ -38,6 +39,8 @@ class Section:
         if not isinstance(content, dict):
             raise self.fault("", f"{brief(content)}; expected a table")
         self._left: dict[str, Any] = dict(content)
+        # Every key that was asked for, which makes it known; a dict for its order.
+        self._known: dict[str, None] = {}
 
     def fault(self, key: str, what: str, *, item: int | None = None) -> DataError:
         """The error that a key's value, or an item of it, is wrong."""
@@ -68,7 +71,7 @@ class Section:
 
     def take(self, key: str, kind: type[T], default: T | None = None) -> T | None:
         """A value of this kind; the default where the key is not there."""
-        if key not in self._left:
+        if not self._knows(key):
             return default
         value = self._left.pop(key)
         # To Python a boolean is a whole number.
@@ -110,7 +113,7 @@ class Section:
 
     def number(self, key: str, default: float | None = None) -> float | None:
         """A finite number."""
-        if key not in self._left:
+        if not self._knows(key):
             return default
         value = self._left.pop(key)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -129,7 +132,7 @@ class Section:
 
     def rate(self, key: str, default: Fraction) -> Fraction:
         """A share above 0 and up to 1, as 0.25 or "1/4"."""
-        if key not in self._left:
+        if not self._knows(key):
             return default
         rate = as_fraction(self._left.pop(key))
         if rate is None or not 0 < rate <= 1:
@@ -138,7 +141,7 @@ class Section:
 
     def part(self, key: str) -> Fraction | int:
         """A share below 1 or a whole number of samples; 0 where the key is not there."""
-        value = self._left.pop(key, 0)
+        value = self._left.pop(key) if self._knows(key) else 0
         if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LARGEST:
             return value
         rate = as_fraction(value)
@@ -160,12 +163,21 @@ class Section:
 
     def section(self, key: str) -> Section:
         """The table of this name; an empty one where there is none."""
-        return Section(self._left.pop(key, {}), self.file, self.place(key))
+        content = self._left.pop(key) if self._knows(key) else {}
+        return Section(content, self.file, self.place(key))
 
     def finish(self) -> None:
-        """Refuses what nobody took."""
+        """Refuses what nobody took, and says what there is."""
         if self._left:
-            raise self.fault(next(iter(self._left)), "unknown")
+            key = next(iter(self._left))
+            closest = difflib.get_close_matches(key, self._known, n=1)
+            meant = f"; did you mean {closest[0]}?" if closest else ";"
+            raise self.fault(key, f"unknown key{meant} known: {', '.join(self._known)}")
+
+    def _knows(self, key: str) -> bool:
+        """Whether the key is there and not taken yet; from now on it is a known one."""
+        self._known[key] = None
+        return key in self._left
 
 
 def as_fraction(value: Any) -> Fraction | None:

@@ -1,4 +1,4 @@
-"""Answers made scores: the one place that knows `visatb.scoring`.
+"""Answers made scores.
 
 A supervisor, which must start fast, runs this file by its path for the answers of an evaluation.
 """
@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 
 def score_folder(
@@ -45,24 +45,6 @@ def score_folder(
             scores[task][metric] = scored.score if scored.values is None else dict(scored.values)
             notes += [f"{task}.{metric}: {note}" for note in scored.notes]
     return scores, notes
-
-
-class Known(NamedTuple):
-    """Of a metric: whether more of it is better, and whether it needs the samples, or Java."""
-
-    higher_is_better: bool
-    needs_references: bool
-    needs_java: bool
-
-
-def known_metrics() -> dict[str, Known]:
-    """Every metric that answers can be scored by."""
-    from visatb.scoring import METRICS
-
-    return {
-        name: Known(metric.higher_is_better, bool(metric.references), metric.needs_java)
-        for name, metric in METRICS.items()
-    }
 
 
 def require_java(metric: str) -> None:

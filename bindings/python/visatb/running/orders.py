@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from .._errors import DataError
 from ..procedure.commands import quoted
 from ..procedure.materials import equal_weights
+from ..procedure.measures import check_metric
 from ..procedure.places import (
     Evaluation,
     answers_folder,
@@ -23,10 +24,9 @@ from ..procedure.places import (
     weights_file,
 )
 from ..procedure.plan import Material, Plan, Run
-from ..procedure.project import Metric, Project
-from ..procedure.section import either
+from ..procedure.project import Project
 from ..procedure.templates import fill, placeholders
-from .answers import Known, known_metrics, require_java
+from .answers import require_java
 from .book import Book, sha256_of
 from .order import Check, Needed, Order, file_of
 from .slots import Slot, visible_gpus
@@ -120,27 +120,15 @@ def check_stages(book: Book, runs: Iterable[Run]) -> None:
 
 
 def _check_answers(project: Project, check: Check, run: Run) -> None:
-    known = known_metrics()
-    tasks = {task.name: task for task in project.tasks}
-    for task, metrics in check.asked.items():
-        for metric in tasks[task].metrics:
-            _check_metric(project, task, metric, known)
-        if any(known[metric].needs_references for metric in metrics):
-            _check_reference(project, task, check.references.get(task), run.split)
-
-
-def _check_metric(project: Project, task: str, metric: Metric, known: Mapping[str, Known]) -> None:
-    place = f"{project.file}: tasks.{task}.metrics"
-    if metric.name not in known:
-        raise DataError(
-            f'{place}: answers cannot be scored by "{metric.name}"; expected {either(known)}, or '
-            "a command that names {scores}"
-        )
-    if known[metric.name].higher_is_better != metric.higher_is_better:
-        better = "higher" if known[metric.name].higher_is_better else "lower"
-        raise DataError(f"{place}: of {metric.name}, {better} is better")
-    if known[metric.name].needs_java:
-        require_java(metric.name)
+    for task in project.tasks:
+        if task.name not in check.asked:
+            continue
+        measures = {one.name: check_metric(project, task.name, one) for one in task.metrics}
+        for name, measure in measures.items():
+            if measure.needs_java:
+                require_java(name)
+        if any(measure.references for measure in measures.values()):
+            _check_reference(project, task.name, check.references.get(task.name), run.split)
 
 
 def _check_reference(project: Project, task: str, reference: str | None, split: str) -> None:

@@ -13,7 +13,15 @@ MISSING = ("refuse", "zero")
 
 
 class MissingAnswersError(DataError):
-    """References without an answer, where they are not to score 0."""
+    """References without an answer, where they are not to score 0.
+
+    Attributes:
+        are_few: whether most references have one, so that the answers can be to these references.
+    """
+
+    def __init__(self, message: str, *, are_few: bool) -> None:
+        super().__init__(message)
+        self.are_few = are_few
 
 
 class Pairs(NamedTuple):
@@ -72,15 +80,23 @@ def pair(
     for sample in given.values:
         if sample not in truths.values:
             raise given.records.fault(given.at[sample], _stray(sample, given, truths))
-    lacking = [sample for sample in truths.values if sample not in given.values]
-    if lacking and missing == "refuse":
-        first = lacking[0]
-        where = f"{truths.records.name}: {truths.records.place(truths.at[first])}"
-        count = f"{len(lacking)} of {len(truths.values)}"
-        what = f"no answer for {count} references, first for id {first} ({where})"
-        raise MissingAnswersError(f"{given.records.name}: {what}")
+    if missing == "refuse":
+        _refuse_missing(given, truths)
     ids = list(truths.values)
     return Pairs(ids, [given.values.get(i) for i in ids], list(truths.values.values()), truths)
+
+
+def _refuse_missing(given: Keyed, truths: Keyed) -> None:
+    lacking = [sample for sample in truths.values if sample not in given.values]
+    if not lacking:
+        return
+    first, count = lacking[0], f"{len(lacking)} of {len(truths.values)}"
+    where = f"{truths.records.name}: {truths.records.place(truths.at[first])}"
+    what = f"no answer for {count} references, first for id {first} ({where})"
+    are_few = 2 * len(lacking) < len(truths.values)
+    if not are_few:
+        what += f"; {_no_match('answers', given)}"
+    raise MissingAnswersError(f"{given.records.name}: {what}", are_few=are_few)
 
 
 def _stray(sample: str, given: Keyed, truths: Keyed) -> str:
@@ -95,4 +111,11 @@ def _stray(sample: str, given: Keyed, truths: Keyed) -> str:
         )
     strays = sum(other not in truths.values for other in given.values)
     more = f" ({strays} answers have none)" if strays > 1 else ""
-    return f"id {sample} has no reference in {truths.records.name}{more}"
+    what = f"id {sample} has no reference in {truths.records.name}{more}"
+    return what if 2 * strays < len(given.values) else f"{what}; {_no_match('references', truths)}"
+
+
+def _no_match(side: str, keyed: Keyed) -> str:
+    """What to say where many ids of the other side are not on this one."""
+    has = f"the {side} have {len(keyed.values)}, first {next(iter(keyed.values))}"
+    return f"the ids of the two files do not match: {has}"
