@@ -24,7 +24,7 @@ from running_project import (
 
 from visatb.procedure.section import either
 from visatb.running import answers
-from visatb.scoring import METRICS
+from visatb.scoring import IDS, METRICS
 
 MEASURED = {"mini": (50, 40), "with_mini:a": (60, 42), "with_mini:b": (51, 50)}
 
@@ -288,6 +288,7 @@ def test_metrics_that_answers_cannot_be_scored_by_are_refused_before_anything_is
         ran = command(*arguments)
         assert (ran.code, ran.err) == refused
     assert not Path("visatb-output").exists() or not list(Path("visatb-output").glob("[!l]*"))
+
     # A command that scores may call its metrics what it likes; then it is another's.
     write_project(folder, tasks=tasks)
     assert command("plan").code == 0
@@ -296,6 +297,22 @@ def test_metrics_that_answers_cannot_be_scored_by_are_refused_before_anything_is
         ran = command(*arguments)
         assert (ran.code, ran.err) == refused
     assert not Path("visatb-output/runs").exists()
+
+
+def test_an_id_by_which_answers_cannot_be_matched_is_refused_before_anything_is_planned(
+    folder, command
+):
+    tasks = "".join(f'[tasks.{name}]\nmetrics = ["exact_match"]\n' for name in "ab")
+    write_project(folder, tasks=tasks, evaluate=EVALUATE)
+    text = Path("visatb.toml").read_text(encoding="utf-8")
+    Path("visatb.toml").write_text(text.replace("[data]\n", '[data]\nid = "uid"\n'), "utf-8")
+    assert 'id = "uid"' in Path("visatb.toml").read_text(encoding="utf-8")
+    refused = command("plan")
+    assert (refused.code, refused.err) == (
+        3,
+        'visatb: visatb.toml: data.id: "uid", by which answers are not matched with samples; '
+        f"expected {either(IDS)}, or a command that names {{scores}}\n",
+    )
 
 
 def test_reviews_of_a_judge_need_no_samples(tmp_path):

@@ -57,10 +57,6 @@ class Section:
         shown = key if plain.isascii() and plain.isalnum() else json.dumps(key, ensure_ascii=False)
         return f"{self.path}.{shown}" if self.path else shown
 
-    def has(self, key: str) -> bool:
-        """Whether the key is there and not taken yet."""
-        return key in self._left
-
     def is_text(self, key: str) -> bool:
         """Whether the key is there and a string."""
         return isinstance(self._left.get(key), str)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from .records import Fields, Records, RecordSource, read_records
 
-_IDS = ("question_id", "id", "image_id")
+IDS = ("question_id", "id", "image_id")
 
 # The first two always mean the model; the others may be the truth or the question beside it.
 _MODEL = ("prediction", "response")
@@ -82,9 +82,9 @@ def id_of(records: Records, index: int) -> str:
     fields = records.fields[index]
     # The id of a caption in COCO's list is that of the sentence.
     by_image = "caption" in fields and "image_id" in fields
-    key = "image_id" if by_image else next((key for key in _IDS if key in fields), None)
+    key = "image_id" if by_image else next((key for key in IDS if key in fields), None)
     if key is None:
-        raise records.fault(index, f"no id; expected one of {', '.join(_IDS)}")
+        raise records.fault(index, f"no id; expected one of {', '.join(IDS)}")
     value = fields[key]
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
