@@ -10,7 +10,7 @@ struct visatb_evaluation {
     char *text;
 };
 
-static const char *const root_keys[] = {"visatb_results",     "note",   "tasks", "baseline",
+static const char *const root_keys[] = {"visatb_results",     "note",   "plan", "tasks", "baseline",
                                         "zero_shot_baseline", "methods"};
 
 /* The methods of a results file with the scores of the two baselines. */
@@ -101,7 +101,9 @@ static visatb_status allocate(results *data) {
 static visatb_status read_results(json_place *place, const char *baseline, results *data) {
     visatb_status status = PLACE_KNOWN_KEYS(place, data->root, root_keys);
     if (status == VISATB_OK)
-        status = place_note(place, data->root);
+        status = place_optional_string(place, data->root, "note");
+    if (status == VISATB_OK)
+        status = place_optional_string(place, data->root, "plan");
     if (status == VISATB_OK)
         status = task_list_read(place, data->root, TASKS_OF_RESULTS, &data->list);
     if (status != VISATB_OK)

@@ -174,12 +174,12 @@ visatb_status place_boolean(const json_place *place, const json_t *value, bool *
     return VISATB_OK;
 }
 
-visatb_status place_note(json_place *place, const json_t *object) {
+visatb_status place_optional_string(json_place *place, const json_t *object, const char *key) {
     const size_t mark = place->path.length;
-    const json_t *const note = place_enter(place, object, "note");
+    const json_t *const value = place_enter(place, object, key);
     const char *text = NULL;
-    if (note) {
-        const visatb_status status = place_string(place, note, &text);
+    if (value) {
+        const visatb_status status = place_string(place, value, &text);
         if (status != VISATB_OK)
             return status;
     }

@@ -59,8 +59,8 @@ visatb_status place_number_of(const json_place *place, const json_t *value, cons
 visatb_status place_optional_number(json_place *place, const json_t *object, const char *key,
                                     const number_rule *rule, double *number);
 
-/* An optional "note": a string. */
-visatb_status place_note(json_place *place, const json_t *object);
+/* A key that may be absent, as "note": a string. */
+visatb_status place_optional_string(json_place *place, const json_t *object, const char *key);
 
 /* The object's keys are all among keys[count]; else "unknown key; expected one of ...". */
 visatb_status place_known_keys(json_place *place, const json_t *object, const char *const *keys,

@@ -8,8 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const root_keys[] = {"visatb_scores", "form",  "note",     "tasks",      "runs",
-                                        "alphas",        "range", "sampling", "per_sample", "temperature"};
+static const char *const root_keys[] = {"visatb_scores", "form",       "note",       "plan",
+                                        "tasks",         "runs",       "alphas",     "range",
+                                        "sampling",      "per_sample", "temperature"};
 static const char *const run_keys[] = {"base", "mini", "with_mini", "only", "mini_only"};
 
 static visatb_status allocate_values(size_t sets, size_t metrics, double **values) {

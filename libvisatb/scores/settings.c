@@ -136,6 +136,8 @@ visatb_status settings_read(json_place *place, const json_t *root, settings *out
     if (status == VISATB_OK)
         status = check_per_sample(place, root);
     if (status == VISATB_OK)
-        status = place_note(place, root);
+        status = place_optional_string(place, root, "note");
+    if (status == VISATB_OK)
+        status = place_optional_string(place, root, "plan");
     return status;
 }

@@ -116,7 +116,7 @@ static visatb_status read_task(json_place *place, const json_t *object, task_lis
     if (status == VISATB_OK)
         status = read_flags(place, object, out);
     if (status == VISATB_OK)
-        status = place_note(place, object);
+        status = place_optional_string(place, object, "note");
     if (status == VISATB_OK)
         status = read_metrics(place, object, list, index);
     return status;

@@ -48,6 +48,16 @@ static json_t *contributions(const task_list *list, const double *contribution) 
     return object;
 }
 
+/* The document with the plan that the scores are of, where they name one. Takes the document. */
+static json_t *with_plan(json_t *document, const visatb_scores *scores) {
+    const char *const plan = json_string_value(json_object_get(scores->root, "plan"));
+    if (plan && json_object_set_new(document, "plan", json_string(plan)) != 0) {
+        json_decref(document);
+        return NULL;
+    }
+    return document;
+}
+
 json_t *weights_document(const visatb_scores *scores, const balance_request *request,
                          const balance_result *result, json_t *warnings, const char *sha256) {
     const task_list *const list = &scores->list;
@@ -55,7 +65,7 @@ json_t *weights_document(const visatb_scores *scores, const balance_request *req
     const double *const alphas = request->alphas;
     const double sum = alphas[0] + alphas[1] + alphas[2];
     /* json_pack takes over every "o", also where it fails; a NULL among them makes it fail. */
-    return json_pack(
+    json_t *const document = json_pack(
         "{s:i, s:o, s:o, s:f, s:{s:f, s:f, s:f}, s:o, s:o, s:o, s:o, s:{s:o, s:o, s:o}, s:o, s:s}", //
         "visatb_weights", 1,                                                                        //
         "tasks", task_names(list),                                                                  //
@@ -72,4 +82,5 @@ json_t *weights_document(const visatb_scores *scores, const balance_request *req
         "difficulty", by_unit(list, result->components + 2 * units),                                //
         "warnings", warnings,                                                                       //
         "scores_sha256", sha256);
+    return with_plan(document, scores);
 }

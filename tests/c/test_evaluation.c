@@ -127,9 +127,11 @@ static void bad_results_are_refused(void **state) {
          "results.json: methods.STL: duplicate key (line 1, column 401)", "methods.STL"},
         {"a scores file", "visatb_results", "visatb_scores", "results.json: visatb_results: missing",
          "visatb_results"},
+        {"a plan that is no name", "\"baseline\"", "\"plan\":5,\"baseline\"",
+         "results.json: plan: expected a string, not a number", "plan"},
         {"no methods", "\"methods\"", "\"note\":\"x\",\"rows\"",
-         "results.json: rows: unknown key; expected one of visatb_results, note, tasks, baseline, "
-         "zero_shot_baseline, methods",
+         "results.json: rows: unknown key; expected one of visatb_results, note, plan, tasks, "
+         "baseline, zero_shot_baseline, methods",
          "rows"},
     };
     for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++) {

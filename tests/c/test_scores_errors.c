@@ -87,14 +87,16 @@ static void settings_that_are_wrong_are_refused(void **state) {
          "scores.json: form: unknown form \"fast\"; expected full, simple or precise", "form"},
         {"no form", "\"form\":\"full\",", "", "scores.json: form: missing", "form"},
         {"unknown key", "\"note\":\"an", "\"nte\":\"an",
-         "scores.json: nte: unknown key; expected one of visatb_scores, form, note, tasks, runs, alphas, "
-         "range, sampling, per_sample, temperature",
+         "scores.json: nte: unknown key; expected one of visatb_scores, form, note, plan, tasks, runs, "
+         "alphas, range, sampling, per_sample, temperature",
          "nte"},
         {"note not string", "\"note\":\"an example\"", "\"note\":7",
          "scores.json: note: expected a string, not a number", "note"},
+        {"plan not string", "\"note\":\"an example\"", "\"plan\":7",
+         "scores.json: plan: expected a string, not a number", "plan"},
         {"no runs", "\"runs\"", "\"note2\"",
-         "scores.json: note2: unknown key; expected one of visatb_scores, form, note, tasks, runs, alphas, "
-         "range, sampling, per_sample, temperature",
+         "scores.json: note2: unknown key; expected one of visatb_scores, form, note, plan, tasks, runs, "
+         "alphas, range, sampling, per_sample, temperature",
          "note2"},
         {"alpha negative", "\"out\":0.25", "\"out\":-0.25",
          "scores.json: alphas.out: -0.25; expected a number of 0 or more", "alphas.out"},
@@ -224,8 +226,8 @@ static void groups_and_fixed_weights_that_are_wrong_are_refused(void **state) {
         {"task not object", "\"tasks\":[", "\"tasks\":[\"caption\",",
          "scores.json: tasks[0]: expected an object, not a string", "tasks[0]"},
         {"tasks object", "\"tasks\":[", "\"tasks\":{},\"x\":[",
-         "scores.json: x: unknown key; expected one of visatb_scores, form, note, tasks, runs, alphas, "
-         "range, sampling, per_sample, temperature",
+         "scores.json: x: unknown key; expected one of visatb_scores, form, note, plan, tasks, runs, "
+         "alphas, range, sampling, per_sample, temperature",
          "x"},
     };
     EXPECT_EACH(cases);

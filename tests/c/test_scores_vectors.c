@@ -169,6 +169,24 @@ static void the_recorded_hash_is_sha256_of_the_text(void **state) {
     visatb_scores_destroy(scores);
 }
 
+static void the_plan_of_the_scores_is_that_of_the_weights(void **state) {
+    (void)state;
+    json_t *const scores = json_loads(FULL_DOCUMENT, 0, NULL);
+    visatb_weights *weights = weigh(scores, NULL);
+    json_t *document = document_of(weights);
+    assert_null(json_object_get(document, "plan"));
+    json_decref(document);
+    visatb_weights_destroy(weights);
+
+    assert_int_equal(json_object_set_new(scores, "plan", json_string("an identity")), 0);
+    weights = weigh(scores, NULL);
+    json_decref(scores);
+    document = document_of(weights);
+    assert_string_equal(json_string_value(json_object_get(document, "plan")), "an identity");
+    json_decref(document);
+    visatb_weights_destroy(weights);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_full_form_gives_the_known_weights),
@@ -179,6 +197,7 @@ int main(void) {
         cmocka_unit_test(the_precise_form_takes_difficulty_from_tasks_trained_alone),
         cmocka_unit_test(options_win_over_the_file),
         cmocka_unit_test(the_recorded_hash_is_sha256_of_the_text),
+        cmocka_unit_test(the_plan_of_the_scores_is_that_of_the_weights),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from projects import planned, write_data
-from report_cases import change, make_folder, plan_for, refusal, save
+from report_cases import change, make_folder, plan_for, refusal, results_for, save
 
 import visatb
 from visatb.csv_scores import convert
@@ -193,3 +194,58 @@ def test_a_refused_plan_leaves_the_page_as_it_was(three, scores):
     save(Path("plan.json"), plan_for(scores, form="simple"))
     assert OTHER in refusal(visatb.DataError, output="report.html")
     assert page.read_bytes() == before
+
+
+# --- of which plan --------------------------------------------------------------------------------
+
+
+MINE, OTHERS = "ab" * 32, "cd" * 32
+
+
+def of_plan(folder: Path, scores: dict, plan: str) -> dict:
+    """The scores of a plan, with the weights made from them."""
+    make_folder(folder, {**scores, "plan": plan})
+    return {**results_for(["vqa", "caption"], ["STL", "EW"]), "plan": plan}
+
+
+def mixed(one: str, other: str, own: str, that: str) -> str:
+    return (
+        f"{one}: of another plan than {other}: the identity of its own begins with {own[:12]}, of "
+        f"that one with {that[:12]}; expected files of one"
+    )
+
+
+def test_files_of_one_plan_are_shown_and_those_that_name_none(folder, scores):
+    plan = save(Path("plan.json"), plan_for(scores))
+    identity = json.loads(plan.read_bytes())["identity"]
+    results = of_plan(folder, scores, identity)
+    save(Path("results.json"), results)
+    assert gather(".").weights.tasks
+    del results["plan"]
+    save(Path("results.json"), results)
+    change("plan", ...)
+    assert gather(".").results is not None
+
+
+def test_weights_of_another_plan_are_refused(folder, scores):
+    identity = json.loads(save(Path("plan.json"), plan_for(scores)).read_bytes())["identity"]
+    of_plan(folder, scores, OTHERS)
+    assert refusal(visatb.DataError) == mixed("weights.json", "plan.json", OTHERS, identity)
+    Path("scores.json").unlink()
+    assert refusal(visatb.DataError) == mixed("weights.json", "plan.json", OTHERS, identity)
+
+
+def test_results_of_another_plan_are_refused_also_where_the_plan_is_not_there(folder, scores):
+    results = of_plan(folder, scores, MINE)
+    save(Path("results.json"), {**results, "plan": OTHERS})
+    assert refusal(visatb.DataError) == mixed("results.json", "weights.json", OTHERS, MINE)
+    change("plan", ...)
+    assert gather(".").results is not None
+    identity = json.loads(save(Path("plan.json"), plan_for(scores)).read_bytes())["identity"]
+    assert refusal(visatb.DataError) == mixed("results.json", "plan.json", OTHERS, identity)
+
+
+def test_a_plan_that_is_no_text_is_refused(folder, scores):
+    of_plan(folder, scores, MINE)
+    change("plan", 5)
+    assert refusal(visatb.DataError) == "weights.json: plan: 5; expected text"

@@ -23,6 +23,7 @@ from running_project import (
 import visatb
 from visatb.cli import main
 from visatb.running import locks
+from visatb.running.whole import json_bytes
 
 MEASURING = ("mini", "with_mini:a", "with_mini:b")
 ALL_KINDS = """\
@@ -47,6 +48,12 @@ zero_shot = true
 alphas = [0.3, 0.3, 0.4]
 temperature = 1.0
 range = [0.1, 9.0]
+"""
+
+
+MADE = """\
+weights.json and results.json are in visatb-output
+`visatb report visatb-output` draws them
 """
 
 
@@ -153,7 +160,7 @@ def test_measuring_goes_first_and_a_model_is_scored_before_more_is_trained(tmp_p
 def test_a_second_start_does_nothing_and_changes_nothing(done):
     before, noted, marked = results(done), len(journal(done)), markers(done)
     code, out, _ = finish(done)
-    assert (code, out) == (0, "7 runs are done\n")
+    assert (code, out) == (0, f"{MADE}7 runs are done\n")
     assert (results(done), len(journal(done)), markers(done)) == (before, noted, marked)
 
 
@@ -162,10 +169,68 @@ def test_only_some_runs_are_done_and_weights_are_waited_for(tmp_path):
     code, out, _ = finish(folder, "--only", "EW", "VisATB")
     assert code == 3
     assert out.splitlines()[-1] == "1 run is done; waiting for weights: VisATB"
+    assert "draws" not in out
     assert set(markers(folder)) == {"EW/train.done", "EW/evaluate.done"}
     code, out, _ = finish(folder, "--only", "mini", "--only", *MEASURING[1:])
-    assert (code, out.splitlines()[-1]) == (0, "3 runs are done")
+    assert (code, out.splitlines()[-3:]) == (
+        0,
+        [
+            "weights.json is in visatb-output",
+            "`visatb report visatb-output` draws it",
+            "3 runs are done",
+        ],
+    )
     assert (folder / "visatb-output/weights.json").exists()
+
+
+def test_the_end_names_the_output_as_it_is_nearest_and_as_a_shell_takes_it(carried_out, tmp_path):
+    shutil.copytree(carried_out, tmp_path / "a project")
+    (tmp_path / "elsewhere").mkdir()
+    _, out, _ = finish(tmp_path / "elsewhere", "../a project/visatb.toml")
+    assert out.splitlines()[:2] == [
+        "weights.json and results.json are in ../a project/visatb-output",
+        "`visatb report '../a project/visatb-output'` draws them",
+    ]
+
+
+def test_collecting_names_what_was_made_too(done):
+    assert finish(done, "--collect") == (0, MADE, "")
+
+
+def test_what_was_made_is_not_named_where_something_is_wrong_or_no_longer_measured(done):
+    path = done / "visatb-output/runs/VisATB/train.done"
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | {"weights": "other"}))
+    code, out, _ = finish(done)
+    assert (code, out) == (3, "6 runs are done\n")
+    assert finish(done, "--collect")[:2] == (3, "")
+    shutil.rmtree(done / "visatb-output/runs/mini")
+    code, out, _ = finish(done, "--only", "EW")
+    assert (code, out) == (0, "1 run is done\n")
+
+
+def test_weights_and_results_name_their_plan(carried_out, tmp_path):
+    there = carried_out / "visatb-output"
+    identity = output(carried_out, "plan.json")["identity"]
+    for name in ("scores.json", "weights.json", "results.json"):
+        assert output(carried_out, name)["plan"] == identity
+    visatb.compute_weights(there / "scores.json").save(tmp_path / "weights.json")
+    assert (tmp_path / "weights.json").read_bytes() == (there / "weights.json").read_bytes()
+    visatb.load_weights(there / "weights.json", ["b", "a"])
+
+
+def test_scores_and_weights_from_before_they_named_their_plan_stay_as_they_are(done):
+    there = done / "visatb-output"
+    scores = output(done, "scores.json")
+    del scores["plan"]
+    (there / "scores.json").write_bytes(json_bytes(scores))
+    visatb.compute_weights(there / "scores.json").save(there / "weights.json")
+    weights = hashlib.sha256((there / "weights.json").read_bytes()).hexdigest()
+    marker = there / "runs/VisATB/train.done"
+    marker.write_text(json.dumps(json.loads(marker.read_bytes()) | {"weights": weights}))
+    before = results(done)
+    code, out, err = finish(done)
+    assert (code, out, err) == (0, f"{MADE}7 runs are done\n", "")
+    assert results(done) == before
 
 
 def test_gpus_are_given_out_two_by_two_and_ports_differ(tmp_path):

@@ -13,7 +13,9 @@ from running_project import HEAD, TASKS, finish, order_in, write_project
 
 import visatb
 from visatb.procedure import load_plan
-from visatb.running import supervise
+from visatb.procedure.records import sha256_of
+from visatb.running import inputs, supervise
+from visatb.running.called import called
 from visatb.running.markers import Marker
 from visatb.running.order import Order
 from visatb.running.wake import Bell
@@ -123,6 +125,79 @@ def test_a_result_of_what_was_trained_with_other_weights_is_not_taken(measured, 
     assert json.loads((OUTPUT / "runs/VisATB/taken.done").read_bytes())["weights"] == now
 
 
+def warned(err: str) -> list[str]:
+    return [line for line in err.splitlines() if "scores.json: " in line]
+
+
+def test_what_weakens_weights_is_said_once_when_they_are_made(folder, command):
+    head = HEAD.replace('"VisATB"', '"VisATB"%s')
+    write_project(folder, head=head % "", evaluate=ECHO)
+    assert command("plan").code == 0
+    take(command, MEASURED | {"with_mini:b": (45, 50)})
+    made = warned(command("run", "--collect").err)
+    assert len(made) == 1
+    assert made[0].startswith("visatb: warning: visatb-output/scores.json: runs.with_mini.b: negat")
+    assert warned(command("run", "--collect").err) == []
+    assert len(weights()["warnings"]) > 1
+    # Of a variant that is made later, only what was not said already.
+    own = ', {name = "own", alphas = [0.0, 0.0, 1.0]}'
+    write_project(folder, head=head % own, evaluate=ECHO)
+    assert command("plan").code == 0
+    assert warned(command("run", "--collect").err) == []
+    assert weights("weights/own.json")["alphas"]["difficulty"] == 1.0
+    (OUTPUT / "weights.json").unlink()
+    (OUTPUT / "weights/own.json").unlink()
+    assert warned(command("run", "--collect").err) == made
+
+
+def test_a_task_that_has_no_scores_by_sample_is_named_once(folder, command):
+    write_project(folder, evaluate=ECHO)
+    assert command("plan").code == 0
+    take(command, MEASURED, samples=True)
+    shutil.rmtree(OUTPUT / "runs/mini")
+    odd = {"a": {"em": {"av0": 50, "av2": 50}}, "b": {"em": {"bv0": 40, "bv1": 40}}}
+    Path("s.json").write_text(json.dumps(odd), encoding="utf-8")
+    assert command("run", "--take", "mini=s.json").code == 0
+    said = "a: its runs were scored on different samples, so per_sample.jsonl is without it"
+    assert said in command("run", "--collect").err
+    assert said not in command("run", "--collect").err
+
+
+# --- data -----------------------------------------------------------------------------------------
+
+
+EDITED = (
+    "visatb: warning: %s changed since the plan was made; runs use the plan's own data; "
+    "`visatb plan` plans anew\n"
+)
+
+
+def test_data_that_was_edited_after_the_plan_was_made_is_named(folder, command):
+    write_project(folder, evaluate=ECHO)
+    assert command("plan").code == 0
+    ids = (OUTPUT / "subsets/files.json").read_bytes()
+    Path("train.json").write_bytes(Path("train.json").read_bytes() + b"\n")
+    assert command("run", "--dry-run")[::2] == (0, EDITED % "train.json: has")
+    Path("test.json").write_bytes(b"[]")
+    ran = command("run", "--dry-run")
+    assert (ran.code, ran.err) == (0, EDITED % "train.json, test.json: have")
+    assert (OUTPUT / "subsets/files.json").read_bytes() == ids
+
+
+def test_data_that_is_the_same_or_gone_or_older_than_the_plan_is_not_named(
+    folder, command, monkeypatch
+):
+    write_project(folder, evaluate=ECHO)
+    assert command("plan").code == 0
+    Path("train.json").touch()
+    Path("test.json").unlink()
+    read = []
+    monkeypatch.setattr(inputs, "sha256_of", lambda file: read.append(file.name) or sha256_of(file))
+    ran = command("run", "--dry-run")
+    assert (ran.code, ran.err) == (0, "")
+    assert [Path(name).name for name in read] == ["train.json"]
+
+
 # --- commands -------------------------------------------------------------------------------------
 
 
@@ -199,3 +274,27 @@ def test_a_link_for_a_model_is_kept_and_what_it_leads_to_is_not_removed(folder):
         "then it is written into"
     )
     assert Path("big/m").exists()
+
+
+# --- names ----------------------------------------------------------------------------------------
+
+
+def test_a_file_is_called_from_the_working_folder_or_in_full_whichever_is_shorter(
+    folder, monkeypatch
+):
+    deep = Path("one/two/three/four/five/six")
+    deep.mkdir(parents=True)
+    monkeypatch.chdir(deep)
+    assert called(folder / deep / "x") == "x"
+    assert called(Path("../x")) == "../x"
+    assert called(folder / "one/two/three/four/five/x/y") == "../x/y"
+    assert called(Path("../x/../y")) == "../y"
+    chain = Path("../" * len(Path.cwd().parts))
+    assert called(chain / "usr/x") == "/usr/x"
+
+
+def test_a_file_is_not_called_by_a_way_back_over_a_link(folder):
+    Path("real/inner").mkdir(parents=True)
+    Path("link").symlink_to("real/inner")
+    assert called(Path("link/x")) == "link/x"
+    assert called(Path("link/../x")) == "link/../x"

@@ -7,6 +7,7 @@ import pty
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -117,9 +118,52 @@ def test_a_pipe_gets_a_line_of_the_whole_about_every_minute(capsys, monkeypatch)
     for clock[0] in (1001.0, 1059.0, 1061.0, 1062.0, 1120.0, 1122.0):
         lines.tick(progress)
     assert capsys.readouterr().out.splitlines() == [
-        "1,234 of 10,000 steps (12%), 3 of 18 stages, 0 at work, 61 s elapsed, about 65 min left",
-        "1,234 of 10,000 steps (12%), 3 of 18 stages, 0 at work, 2 min elapsed, about 65 min left",
+        "1,234/10,000 steps (12%), 3/18 stages, 0 at work, 61 s gone, about 65 min left",
+        "1,234/10,000 steps (12%), 3/18 stages, 0 at work, 2 min gone, about 65 min left",
     ]
+
+
+@pytest.mark.parametrize(
+    ("steps", "left", "line"),
+    [
+        (
+            (12_345, 98_765),
+            45_000.0,
+            "12,345/98,765 steps (12%), 3/18 stages, 0 at work, about 12 h 30 min left",
+        ),
+        (
+            (12_345_678, 100_000_000),
+            45_000.0,
+            "12,345,678/100,000,000 steps, 3/18 stages, 0 at work, about 12 h 30 min left",
+        ),
+        ((0, 98_765), None, "0/98,765 steps (0%), 3/18 stages, 0 at work, 3 h 05 min gone"),
+    ],
+)
+def test_the_line_of_the_whole_fits_80_columns_and_tells_less_where_it_must(
+    capsys, monkeypatch, steps, left, line
+):
+    clock = [1000.0]
+    monkeypatch.setattr(run_display.time, "monotonic", lambda: clock[0])
+    lines = Lines()
+    clock[0] += 11_100
+    lines.tick(Progress(*steps, 3, 18, left, ()))
+    assert len(line) <= 80
+    assert capsys.readouterr().out == f"{line}\n"
+
+
+def test_a_terminal_folds_a_long_name_and_cuts_none(book, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    (mini, *_) = book.stages["mini"]
+    name = "with_mini:" + "long_name_" * 9
+    stage = replace(mini, run=replace(mini.run, name=name, steps=12_345))
+    at_work = AtWork(stage, "0,1,2,3", 11_100.0, 6_789)
+    picture = run_display.Picture()
+    with picture._console.capture() as captured:
+        picture._console.print(picture._drawn(Progress(1, 2, 3, 4, None, (at_work,))))
+    rows = captured.get().splitlines()
+    assert max(map(len, rows)) <= 60
+    assert "".join(row.split(" ")[0] for row in rows[2:]).startswith(name)
+    assert "6,789/12,345 (54%)  3 h 05 min" in rows[2]
 
 
 def test_the_work_goes_on_where_its_lines_cannot_be_written(tmp_path):
@@ -165,6 +209,6 @@ def test_a_terminal_shows_the_whole_and_what_is_at_work_by_its_name(tmp_path):
     assert process.wait(60) == 0
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
     assert "with_mini:b: train begins on GPU 4" in text
-    assert "0 of 1 steps (0%), 0 of 2 stages, 1 at work" in text
+    assert "0/1 steps (0%), 0/2 stages, 1 at work" in text
     assert re.search(r"with_mini:b: train +4 +1/1 \(100%\) +\d\.\d s", text)
     assert text.rstrip().endswith("1 run is done")

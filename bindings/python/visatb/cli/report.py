@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from visatb._sources import shown
 from visatb._streams import printable, write
 from visatb.report import write_report
+from visatb.running.called import called
 
 from .terminal import file_only
 
@@ -75,4 +75,4 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _named(path: Path) -> str:
-    return printable(shown(str(path)))
+    return printable(called(path))

@@ -16,6 +16,7 @@ from visatb.procedure.project import Project
 from visatb.running.book import Book
 from visatb.running.called import called
 from visatb.running.collect import collect
+from visatb.running.inputs import changed_inputs
 from visatb.running.orders import check_stages
 from visatb.running.ready import plan_of
 from visatb.running.runner import Runner, exit_code
@@ -84,6 +85,9 @@ def run(arguments: argparse.Namespace) -> int:
     chosen = _chosen(book, arguments.only)
     for line in book.changed_commands():
         display.warn(f"warning: {line}")
+    changed = changed_inputs(project, plan)
+    if changed is not None:
+        display.warn(f"warning: {changed}")
     if arguments.dry_run:
         write(run_formats.table(book, chosen))
         return 0
@@ -93,6 +97,8 @@ def run(arguments: argparse.Namespace) -> int:
         collected = collect(book)
         for line in collected.notes:
             complain(printable(f"visatb: {line}"))
+        if collected.code == 0:
+            write("".join(f"{printable(line)}\n" for line in run_formats.made(book)))
         return collected.code
     if arguments.take:
         return 0
@@ -103,7 +109,7 @@ def run(arguments: argparse.Namespace) -> int:
         report = Runner(book, chosen, display).run()
     finally:
         display.close()
-    run_formats.conclude(report, display)
+    run_formats.conclude(report, display, book)
     return exit_code(report)
 
 

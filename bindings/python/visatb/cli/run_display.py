@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from visatb._streams import complain, printable, silence
 from visatb.running.order import Outcome
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from rich.live import Live
 
 _SECONDS_BETWEEN_LINES = 60.0
+# Of a line in a pipe: it may be shown anywhere.
+_COLUMNS = 80
 
 
 def display() -> Lines:
@@ -73,20 +75,24 @@ class Lines:
         now = time.monotonic()
         if now - self._told >= _SECONDS_BETWEEN_LINES:
             self._told = now
-            self.say(self._whole(progress))
+            self.say(self._whole(progress, _COLUMNS))
 
-    def _whole(self, progress: Progress) -> str:
+    def _whole(self, progress: Progress, columns: int) -> str:
+        """The whole in one line; what is told elsewhere too goes where there is no room for it."""
         share = 100 * progress.steps // progress.all_steps if progress.all_steps else 0
         left = progress.seconds_left
-        return ", ".join(
-            [
-                f"{progress.steps:,} of {progress.all_steps:,} steps ({share}%)",
-                f"{progress.stages} of {progress.all_stages} stages",
-                f"{len(progress.at_work)} at work",
-                f"{duration(time.monotonic() - self._began)} elapsed",
-                *([] if left is None else [f"about {duration(left)} left"]),
-            ]
-        )
+        steps = f"{progress.steps:,}/{progress.all_steps:,} steps"
+        stages = f"{progress.stages}/{progress.all_stages} stages"
+        at_work = f"{len(progress.at_work)} at work"
+        gone = f"{duration(time.monotonic() - self._began)} gone"
+        to_come = [] if left is None else [f"about {duration(left)} left"]
+        ways = [
+            [f"{steps} ({share}%)", stages, at_work, gone, *to_come],
+            [f"{steps} ({share}%)", stages, at_work, *to_come],
+            [steps, stages, at_work, *to_come],
+        ]
+        lines = [", ".join(way) for way in ways]
+        return next((line for line in lines if len(line) <= columns), lines[-1])
 
 
 class Picture(Lines):
@@ -139,11 +145,13 @@ class Picture(Lines):
 
         table = Table(box=None, pad_edge=False, header_style="bold")
         for name in ("at work", "GPUs", "steps", "elapsed"):
-            table.add_column(name, justify="left" if name in {"at work", "GPUs"} else "right")
+            side: Literal["left", "right"] = "left" if name in {"at work", "GPUs"} else "right"
+            # What is too long for its column is folded; without this it is cut.
+            table.add_column(name, justify=side, overflow="fold")
         for one in progress.at_work:
             name = printable(one.stage.label + (f" ({one.where})" if one.where else ""))
             table.add_row(Text(name), one.gpus, _steps(one), duration(one.elapsed))
-        return Group(Text(self._whole(progress), style="bold"), table)
+        return Group(Text(self._whole(progress, self._console.width), style="bold"), table)
 
     def _safely(self, draw: Any) -> None:
         try:

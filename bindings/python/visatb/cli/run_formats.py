@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 from collections.abc import Sequence
 
-from visatb.procedure.places import needs_weights
+from visatb.procedure.places import RESULTS, WEIGHTS, needs_weights
 from visatb.procedure.plan import Run
 from visatb.running import locks
 from visatb.running.book import Book
-from visatb.running.runner import Display, Report, place_of
+from visatb.running.called import called
+from visatb.running.runner import Display, Report, exit_code, place_of
 from visatb.running.stages import Stage
 
 from .terminal import Column, render
@@ -21,8 +23,11 @@ def table(book: Book, runs: Sequence[Run]) -> str:
     return render([Column("run"), Column("state")], rows)
 
 
-def conclude(report: Report, display: Display) -> None:
-    """Says what is done and what is not."""
+def conclude(report: Report, display: Display, book: Book) -> None:
+    """Says what is done and what is not; where all is, first what was made and what is next."""
+    if exit_code(report) == 0:
+        for line in made(book):
+            display.say(line)
     count = len(report.done)
     parts = [f"{count} {'run is' if count == 1 else 'runs are'} done"]
     if report.unfinished:
@@ -36,6 +41,20 @@ def conclude(report: Report, display: Display) -> None:
     if report.stopped_by:
         name = signal.Signals(report.stopped_by).name
         display.say(f"ended by {name}; `visatb run` goes on from here")
+
+
+def made(book: Book) -> list[str]:
+    """Names the files that were made of the runs, and what draws them; nothing without weights."""
+    output = book.project.output
+    names = [name for name in (WEIGHTS, RESULTS) if (output / name).exists()]
+    if not book.is_measured or WEIGHTS not in names:
+        return []
+    are, them = ("is", "it") if len(names) == 1 else ("are", "them")
+    folder = called(output)
+    return [
+        f"{' and '.join(names)} {are} in {folder}",
+        f"`visatb report {shlex.quote(folder)}` draws {them}",
+    ]
 
 
 def _state(book: Book, run: Run) -> str:

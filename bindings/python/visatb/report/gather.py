@@ -15,7 +15,7 @@ from visatb._errors import DataError, FileError
 from visatb._sources import Document, PathLike, read, shown
 from visatb.scores import evaluation_of
 
-from .documents import parse
+from .documents import Reader, parse
 from .plan_file import Plan, check_plan, read_plan
 from .results_file import Results, read_results
 from .scores_file import DEFAULT_RANGE, Scores, confirm, read_scores
@@ -114,6 +114,8 @@ def gather(
         of_plan = read_plan(source.name, parse(source, "visatb_plan"), parsed.get("tasks"))
         inputs.append(_input(source, "plan"))
         unit_of_task = unit_of_task or of_plan.unit_of_task
+    plans = {} if of_plan is None else {of_plan.name: of_plan.identity}
+    _check_one_plan(plans, document.name, parsed)
     weights = read_weights_file(document.name, parsed, unit_of_task)
     if of_scores is not None:
         of_scores = confirm(of_scores, parsed, document.name)
@@ -121,7 +123,7 @@ def gather(
         check_plan(of_plan, weights, of_scores)
     if files.results is not None:
         source = read(files.results, "results")
-        of_results = _compared(source, weights.tasks)
+        of_results = _compared(source, weights.tasks, plans)
         inputs.append(_input(source, "results"))
     return Material(
         weights=weights,
@@ -181,8 +183,27 @@ def _checked(
     return unit_of_task
 
 
-def _compared(source: Document, weighed: tuple[str, ...]) -> Results:
+def _check_one_plan(plans: dict[str, str], name: str, document: dict[str, Any]) -> None:
+    """Refuses a file of another plan than those before it, to which it is added.
+
+    Only what `visatb run` wrote says of which it is.
+    """
+    if "plan" not in document:
+        return
+    found = Reader(name, document).text("plan")
+    for other, identity in plans.items():
+        if identity != found:
+            raise DataError(
+                f"{name}: of another plan than {other}: the identity of its own begins with "
+                f"{found[:12]}, of that one with {identity[:12]}; expected files of one",
+                "plan",
+            )
+    plans[name] = found
+
+
+def _compared(source: Document, weighed: tuple[str, ...], plans: dict[str, str]) -> Results:
     described = parse(source, "visatb_results")
+    _check_one_plan(plans, source.name, described)
     return read_results(source.name, described, json.loads(evaluation_of(source)), weighed)
 
 

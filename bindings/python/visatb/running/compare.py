@@ -60,7 +60,12 @@ def results_document(book: Book) -> dict[str, Any] | None:
         method: {task: scores[task] for task in names if task in scores}
         for method, scores in complete.items()
     }
-    document: dict[str, Any] = {"visatb_results": 1, "tasks": tasks, "baseline": baseline}
+    document: dict[str, Any] = {
+        "visatb_results": 1,
+        "plan": book.plan.identity,
+        "tasks": tasks,
+        "baseline": baseline,
+    }
     if any("zero_shot" in task for task in tasks):
         document["zero_shot_baseline"] = EW
     return document | {"methods": methods}

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,8 @@ class Gathered:
 
     Attributes:
         refused: {method: why there are no weights for it}.
-        notes: what weakens the weights, for people.
+        notes: what weakens the weights that were made now, for people; of those that were there
+            already it was said when they were made, and it stands in them.
     """
 
     refused: dict[str, str] = field(default_factory=dict)
@@ -61,7 +63,7 @@ def gather_weights(book: Book) -> Gathered:
         else:
             take_away(project.output / PER_SAMPLE)
         document = scores_document(project, plan, results, with_samples=bool(lines))
-        put(project.output / SCORES, json_bytes(document))
+        _put_scores(project.output / SCORES, document)
         _put_weights(project, gathered)
     return gathered
 
@@ -82,6 +84,7 @@ def scores_document(
         "visatb_scores": 1,
         "form": plan.form,
         "note": f"visatb run, plan {plan.identity}",
+        "plan": plan.identity,
         "tasks": [
             {key: task[key] for key in _OF_A_TASK if key in task}
             for task in plan.tasks
@@ -92,6 +95,18 @@ def scores_document(
         "sampling": _sampling(plan),
         **({"per_sample": PER_SAMPLE} if with_samples else {}),
     }
+
+
+def _put_scores(path: Path, document: dict[str, Any]) -> None:
+    """Writes scores.json, unless it is there as it was before scores named their plan by a key.
+
+    Of that one the weights have the hash, and runs that of the weights.
+    """
+    before = {key: value for key, value in document.items() if key != "plan"}
+    with suppress(OSError):
+        if path.read_bytes() == json_bytes(before):
+            return
+    put(path, json_bytes(document))
 
 
 def _sampling(plan: Plan) -> dict[str, Any]:
@@ -134,24 +149,28 @@ def _is_text(sample: str) -> bool:
 def _put_weights(project: Project, gathered: Gathered) -> None:
     """The weights of VisATB, trained with or not, and of its variants with alphas of their own."""
     scores = near(project.output / SCORES)
+    of_samples, gathered.notes = gathered.notes, []
+    said: list[str] = []
     variants = {method.name: method for method in project.methods if method.kind == VISATB}
     for method in ({VISATB: Method(VISATB, VISATB)} | variants).values():
         path = weights_of_method(project, method.name)
         try:
             expected = compute_weights(scores, alphas=method.alphas, intervals=False)
-            if not _is_current(path, scores, expected):
+            is_current = _is_current(path, scores, expected)
+            if not is_current:
                 made = compute_weights(scores, alphas=method.alphas)
                 put(path, made.to_json().encode())
         except (DataError, ArgumentError) as error:
             gathered.refused[method.name] = str(error)
             take_away(path)
             continue
-        notes = (
+        notes = of_samples + [
             f"{scores}: {warning['path']}: {warning['message']}"
             for warning in expected.data["warnings"]
             if warning["code"] not in _SAID_BY_PLAN
-        )
-        gathered.notes += [note for note in notes if note not in gathered.notes]
+        ]
+        (said if is_current else gathered.notes).extend(notes)
+    gathered.notes = [note for note in dict.fromkeys(gathered.notes) if note not in said]
 
 
 def _is_current(path: Path, scores: Path, expected: Weights) -> bool:
