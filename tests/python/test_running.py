@@ -23,7 +23,6 @@ from running_project import (
 import visatb
 from visatb.cli import main
 from visatb.running import locks
-from visatb.running.whole import json_bytes
 
 MEASURING = ("mini", "with_mini:a", "with_mini:b")
 ALL_KINDS = """\
@@ -98,7 +97,7 @@ def test_every_form_and_kind_of_task_and_method_comes_to_weights_and_results(
     there = folder / "visatb-output"
     scores = output(folder, "scores.json")
     assert scores["form"] == form
-    assert scores["note"] == f"visatb run, plan {output(folder, 'plan.json')['identity']}"
+    assert scores["plan"] == output(folder, "plan.json")["identity"]
     assert [task["name"] for task in scores["tasks"]] == ["a", "b", "c", "f"]
     assert scores["tasks"][0] == {
         "name": "a",
@@ -216,21 +215,6 @@ def test_weights_and_results_name_their_plan(carried_out, tmp_path):
     visatb.compute_weights(there / "scores.json").save(tmp_path / "weights.json")
     assert (tmp_path / "weights.json").read_bytes() == (there / "weights.json").read_bytes()
     visatb.load_weights(there / "weights.json", ["b", "a"])
-
-
-def test_scores_and_weights_from_before_they_named_their_plan_stay_as_they_are(done):
-    there = done / "visatb-output"
-    scores = output(done, "scores.json")
-    del scores["plan"]
-    (there / "scores.json").write_bytes(json_bytes(scores))
-    visatb.compute_weights(there / "scores.json").save(there / "weights.json")
-    weights = hashlib.sha256((there / "weights.json").read_bytes()).hexdigest()
-    marker = there / "runs/VisATB/train.done"
-    marker.write_text(json.dumps(json.loads(marker.read_bytes()) | {"weights": weights}))
-    before = results(done)
-    code, out, err = finish(done)
-    assert (code, out, err) == (0, f"{MADE}7 runs are done\n", "")
-    assert results(done) == before
 
 
 def test_gpus_are_given_out_two_by_two_and_ports_differ(tmp_path):

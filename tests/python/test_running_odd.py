@@ -111,6 +111,22 @@ def test_two_containers_of_one_machine_share_no_gpu(tmp_path, monkeypatch):
     assert Slots(tmp_path, commands).take() is not None
 
 
+def test_gpus_are_given_out_by_neighbours_in_the_list(tmp_path):
+    commands = Commands(gpus=("6", "7", "0", "1", "2"), gpus_per_run=2)
+    places = Slots(tmp_path, commands)
+    first, second = places.take(), places.take()
+    assert (first.gpus, second.gpus) == (("6", "7"), ("0", "1"))
+    assert places.take() is None  # one that is left over is no place
+    first.release()
+    # One of them is held by somebody with another list: half of a place is none, and is left free.
+    other = Slots(tmp_path, Commands(gpus=("7",))).take()
+    assert places.take() is None
+    assert Slots(tmp_path, Commands(gpus=("6",))).take() is not None
+    other.release()
+    second.release()
+    assert places.take().gpus == ("0", "1")
+
+
 def test_two_projects_begin_their_search_for_a_port_at_different_ones(tmp_path):
     ports = {Slots(tmp_path / name, Commands()).take_port()[0] for name in "abcd"}
     assert len(ports) == 4

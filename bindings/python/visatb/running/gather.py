@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,7 +62,7 @@ def gather_weights(book: Book) -> Gathered:
         else:
             take_away(project.output / PER_SAMPLE)
         document = scores_document(project, plan, results, with_samples=bool(lines))
-        _put_scores(project.output / SCORES, document)
+        put(project.output / SCORES, json_bytes(document))
         _put_weights(project, gathered)
     return gathered
 
@@ -83,7 +82,7 @@ def scores_document(
     return {
         "visatb_scores": 1,
         "form": plan.form,
-        "note": f"visatb run, plan {plan.identity}",
+        "note": "made by visatb run",
         "plan": plan.identity,
         "tasks": [
             {key: task[key] for key in _OF_A_TASK if key in task}
@@ -95,18 +94,6 @@ def scores_document(
         "sampling": _sampling(plan),
         **({"per_sample": PER_SAMPLE} if with_samples else {}),
     }
-
-
-def _put_scores(path: Path, document: dict[str, Any]) -> None:
-    """Writes scores.json, unless it is there as it was before scores named their plan by a key.
-
-    Of that one the weights have the hash, and runs that of the weights.
-    """
-    before = {key: value for key, value in document.items() if key != "plan"}
-    with suppress(OSError):
-        if path.read_bytes() == json_bytes(before):
-            return
-    put(path, json_bytes(document))
 
 
 def _sampling(plan: Plan) -> dict[str, Any]:

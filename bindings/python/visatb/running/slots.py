@@ -64,16 +64,7 @@ class Slots:
         if not self._commands.gpus:
             lock = next(filter(None, map(self._take, self._names())), None)
             return None if lock is None else Slot((), (lock,))
-        held: dict[str, Lock] = {}
-        for gpu, name in zip(self._commands.gpus, self._names(), strict=True):
-            lock = self._take(name)
-            if lock is not None:
-                held[gpu] = lock
-            if len(held) == self._commands.gpus_per_run:
-                return Slot(tuple(held), tuple(held.values()))
-        for lock in held.values():
-            lock.release()
-        return None
+        return next(filter(None, map(self._take_gpus, self._groups())), None)
 
     def take_port(self) -> tuple[int, Lock]:
         """A port that nobody listens at, and no other command was given.
@@ -97,13 +88,37 @@ class Slots:
         commands = self._commands
         if not commands.gpus:
             return [f"job {number}" for number in range(commands.jobs)]
-        return [f"gpu {file_name_of(gpu)}" for gpu in commands.gpus]
+        return [_of_gpu(gpu) for gpu in commands.gpus]
+
+    def _groups(self) -> list[tuple[str, ...]]:
+        """The GPUs that go together: neighbours in the list, as they are wired to each other.
+
+        Any that are free would not do: of a command that ends, one may be free before the other.
+        """
+        gpus, each = self._commands.gpus, self._commands.gpus_per_run
+        return [gpus[first : first + each] for first in range(0, self.count * each, each)]
+
+    def _take_gpus(self, gpus: tuple[str, ...]) -> Slot | None:
+        held: list[Lock] = []
+        # Everyone in one order, so that of two who want the same ones, one gets them.
+        for gpu in sorted(gpus):
+            lock = self._take(_of_gpu(gpu))
+            if lock is None:
+                for other in held:
+                    other.release()
+                return None
+            held.append(lock)
+        return Slot(gpus, tuple(held))
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}.lock"
 
     def _take(self, name: str) -> Lock | None:
         return locks.take(self._path(name))
+
+
+def _of_gpu(gpu: str) -> str:
+    return f"gpu {file_name_of(gpu)}"
 
 
 def _machine() -> str:
