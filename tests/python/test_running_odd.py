@@ -17,11 +17,14 @@ from visatb.procedure import load_plan, load_project
 from visatb.procedure.project import Commands
 from visatb.running import locks, runner, slots
 from visatb.running.book import Book
+from visatb.running.gather import gather_weights
 from visatb.running.markers import Marker, read_marker
 from visatb.running.order import Outcome
+from visatb.running.ready import plan_of
 from visatb.running.results_in import check_ids, read_scores
 from visatb.running.runner import Report, Runner, exit_code
 from visatb.running.slots import Slots
+from visatb.running.stages import taken
 
 TRAIN = "mkdir {output}; touch {output}/m # {data} {weights}"
 ECHO = """echo '{{"a": {{"em": 1}}, "b": {{"em": 1}}}}' > {scores} # {model}"""
@@ -44,21 +47,29 @@ def test_a_folder_whose_name_is_no_utf8_is_run_in(tmp_path):
     assert (code, out.splitlines()[-1], err) == (0, "1 run is done", "")
 
 
-def test_samples_with_half_a_character_in_their_ids_are_scored_and_left_out_of_the_file_of_samples(
-    folder, command
-):
+@pytest.mark.parametrize(
+    ("ids", "why"),
+    [
+        (["\ud800", "1"], "an id of its samples has half a character (a lone surrogate)"),
+        (["x\0y", "1"], "an id of its samples has a NUL"),
+        (["0"], "its runs were scored on one sample"),
+    ],
+)
+def test_samples_that_a_file_of_samples_cannot_have_are_scored_and_left_out_of_it(folder, ids, why):
     write_project(folder, train=TRAIN, evaluate=ECHO)
-    assert command("plan").code == 0
+    project = load_project("visatb.toml")
+    plan, _ = plan_of(project)
+    # As versions recorded them that took what is refused now.
     for name, (a, b) in {"mini": (5, 4), "with_mini:a": (6, 4), "with_mini:b": (5, 5)}.items():
-        scores = {"a": {"em": {"\ud800": a, "1": a}}, "b": {"em": {"0": b, "1": b}}}
-        Path("s.json").write_text(json.dumps(scores), encoding="utf-8")
-        assert command("run", "--take", f"{name}=s.json").out == f"{name}: taken in\n"
-    collected = command("run", "--collect")
-    assert collected.code == 0
-    assert (
-        "visatb: warning: a: an id of its samples has half a character (a lone surrogate), so "
-        "per_sample.jsonl is without it\n"
-    ) in collected.err
+        scores = {"a": {"em": dict.fromkeys(ids, a)}, "b": {"em": {"0": b, "1": b}}}
+        stage = taken(project, plan.run(name))
+        stage.folder.mkdir(parents=True)
+        Marker(plan.identity, name, "taken", "0", "", "h", 1.0, 2.0, scores=scores).save(
+            stage.marker
+        )
+    gathered = gather_weights(Book(project, plan))
+    assert gathered.refused == {}
+    assert f"a: {why}, so per_sample.jsonl is without it" in gathered.notes
     lines = (OUTPUT / "per_sample.jsonl").read_text(encoding="utf-8").splitlines()
     assert {json.loads(line)["task"] for line in lines} == {"b"}
 

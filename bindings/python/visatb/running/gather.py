@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from ..procedure.plan import Plan
 from ..procedure.project import VISATB, Method, Project
 from ..procedure.runs import MEASURE
 from ..scores import Weights, compute_weights
-from .book import Book
+from .book import Book, sha256_of
 from .called import near
 from .markers import Scores
 from .results_in import score_of
@@ -115,14 +114,25 @@ def _per_sample(
             for metric, value in scores.get(task, {}).items()
             if isinstance(value, dict)
         ]
-        if len({frozenset(table.values) for table in tables}) > 1:
-            why = "its runs were scored on different samples"
-        elif not all(map(_is_text, tables[0].values if tables else ())):
-            why = "an id of its samples has half a character (a lone surrogate)"
-        else:
+        why = _unfit(tables)
+        if why is None:
             yield from tables
-            continue
-        gathered.notes.append(f"{task}: {why}, so {PER_SAMPLE} is without it")
+        else:
+            gathered.notes.append(f"{task}: {why}, so {PER_SAMPLE} is without it")
+
+
+def _unfit(tables: Sequence[SampleValues]) -> str | None:
+    """Why the file cannot have the tables of a task."""
+    if len({frozenset(table.values) for table in tables}) > 1:
+        return "its runs were scored on different samples"
+    samples = tables[0].values if tables else {}
+    if len(samples) == 1:
+        return "its runs were scored on one sample"
+    if not all(map(_is_text, samples)):
+        return "an id of its samples has half a character (a lone surrogate)"
+    if any("\0" in sample for sample in samples):
+        return "an id of its samples has a NUL"
+    return None
 
 
 def _is_text(sample: str) -> bool:
@@ -168,10 +178,10 @@ def _is_current(path: Path, scores: Path, expected: Weights) -> bool:
     """
     try:
         data = json.loads(path.read_bytes())
-        by_sample = scores.with_name(PER_SAMPLE)
-        if by_sample.exists() and by_sample.stat().st_mtime_ns > path.stat().st_mtime_ns:
+        of_samples = data.get("per_sample_sha256", "")
+        if of_samples != sha256_of(scores.with_name(PER_SAMPLE)):
             return False
-        if data["scores_sha256"] != hashlib.sha256(scores.read_bytes()).hexdigest():
+        if data["scores_sha256"] != sha256_of(scores):
             return False
         return _is_close(data["temperature"], expected.temperature) and all(
             data[key].keys() == expected.data[key].keys()
