@@ -205,6 +205,30 @@ def test_a_data_set_that_is_wrong_is_refused(datasets, folder, splits, changes, 
     assert str(refusal.value).removeprefix(f"{folder}/visatb.toml: ") == message
 
 
+@pytest.mark.parametrize(("label", "shown"), [(-1, "-1"), (None, "None")])
+def test_a_row_without_a_label_is_refused(datasets, folder, label, shown):
+    saved(datasets, folder, train=samples())
+    broken = datasets.load_from_disk(str(folder / "saved"))["train"]
+    rows = [row | {"task": label} if n == 7 else row for n, row in enumerate(broken)]
+    datasets.Dataset.from_list(rows, features=broken.features).save_to_disk(str(folder / "odd"))
+    with pytest.raises(visatb.DataError) as refusal:
+        planned(folder, HUGGING_FACE.replace('"saved"', '"odd"'))
+    assert (
+        str(refusal.value) == f"odd: train: row 7: \"task\" is '{shown}'; expected a label, 0 to 2"
+    )
+
+
+def test_a_wrong_value_that_rows_share_is_named_by_its_row(datasets, folder):
+    rows = [
+        {"id": n, "task": task, "image": None if n < 3 else -0.5 if n == 5 else 1.0}
+        for task in SIZES
+        for n in range(SIZES[task])
+    ]
+    datasets.Dataset.from_list(rows).save_to_disk(str(folder / "saved"))
+    with pytest.raises(visatb.DataError, match="row 3: "):
+        planned(folder, HUGGING_FACE.replace('"saved"', '"saved", together = "image"'))
+
+
 def test_the_rows_of_a_data_set_are_numbered_on(datasets, folder):
     saved(datasets, folder, train=samples(), validation=rows_of("vqa")[:2])
     plan = planned(folder, HUGGING_FACE.replace('"saved"', '"saved", number_records = true'))

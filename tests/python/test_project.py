@@ -31,6 +31,12 @@ def swapped(old, new):
     return PLAIN.replace(old, new, 1)
 
 
+SIZED = (
+    swapped('data = { train = "data.json" }\n', "")
+    .replace("[tasks.vqa]", "[tasks.vqa]\nsamples = 9")
+    .replace("[tasks.caption]", "[tasks.caption]\nsamples = 9")
+    .replace("[tasks.ocr]", "[tasks.ocr]\nsamples = 9")
+)
 TWO_PLACES = (
     "samples come from two places; expected data.train or data.hugging_face, or for every task its "
     "train or its samples"
@@ -43,9 +49,29 @@ ROOT_KEYS = (
 METHODS = '"STL", "EW", "VisATB", "TLA", "RLW", "DWA" or "IGBv1"'
 
 
+NOT_READ = "there is %s too, so no file is read; expected one of them"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (
+            swapped('train = "data.json"', 'hugging_face = "h"') + 'test = "t.json"\n',
+            "tasks.ocr.test: " + NOT_READ % "data.hugging_face",
+        ),
+        (
+            swapped('train = "data.json"', 'hugging_face = "h"')
+            + '[tasks.z]\nzero_shot = true\nmetrics = ["score"]\ntest = "t.json"\n',
+            "tasks.z.test: " + NOT_READ % "data.hugging_face",
+        ),
+        (
+            SIZED + 'validation = "v.json"\n',
+            "tasks.ocr.validation: " + NOT_READ % "samples",
+        ),
+        (
+            SIZED.replace("[sampling]", '[data]\ntest = "t.json"\n[sampling]'),
+            "data.test: " + NOT_READ % "samples",
+        ),
         ("", "visatb_project: missing; expected 1"),
         (swapped("visatb_project = 1", "visatb_project = 2"), "visatb_project: 2; expected 1"),
         ("form = 'large'\n" + PLAIN, 'form: "large"; expected "full", "simple" or "precise"'),
