@@ -370,6 +370,10 @@ def test_an_unknown_run_is_refused(folder, command, option):
         (["--gpus", "0"], "--gpus 0: a command of this project takes 2"),
         (["--jobs", "0"], "--jobs 0: expected 1 or more"),
         (["--take", "mini="], "--take mini=: expected a file after the ="),
+        (["--take", "mini", "--dry-run"], "--take and --dry-run do not go together"),
+        (["--collect", "--dry-run"], "--collect and --dry-run do not go together"),
+        (["--only", "mini", "--take", "mini"], "--take and --only do not go together"),
+        (["--only", "mini", "--collect"], "--collect and --only do not go together"),
     ],
 )
 def test_wrong_options_are_refused(folder, command, arguments, message):

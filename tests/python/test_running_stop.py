@@ -25,6 +25,8 @@ from running_project import (
     write_project,
 )
 
+from visatb.cli import main
+from visatb.running import gather, locks, runner
 from visatb.running import start as supervisor
 from visatb.running.order import Needed
 from visatb.running.wake import Bell
@@ -123,6 +125,42 @@ def test_a_closed_terminal_stops_nothing(slow):
     while list(processes(slow)):
         time.sleep(0.02)
     assert list(markers(slow)) == ["mini/train.done"]
+
+
+MEASURING = ("mini", "with_mini:a", "with_mini:b")
+
+
+def test_a_signal_ends_the_wait_for_another_that_makes_weights(slow):
+    write_project(slow)
+    assert finish(slow, "--only", *MEASURING, LITTLE_SECONDS="0")[0] == 0
+    lock = locks.take(slow / "visatb-output/locks/gather.lock")
+    process = start(slow, "--only", "VisATB")
+    status = Path(f"/proc/{process.pid}/status")
+    deadline = time.monotonic() + 20
+    while not int(status.read_text().split("SigCgt:")[1].split()[0], 16) >> signal.SIGCHLD - 1 & 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGTERM)
+    out, _ = process.communicate(timeout=20)
+    lock.release()
+    assert process.returncode == 143
+    assert out.splitlines()[-1] == "ended by SIGTERM; `visatb run` goes on from here"
+    assert "begins" not in out
+
+
+def test_nothing_is_begun_after_a_signal_that_came_while_weights_were_made(
+    slow, monkeypatch, capsys
+):
+    write_project(slow)
+    assert finish(slow, "--only", *MEASURING, LITTLE_SECONDS="0")[0] == 0
+
+    def interrupted(*_: object) -> gather.Gathered:
+        os.kill(os.getpid(), signal.SIGINT)
+        return gather.Gathered()
+
+    monkeypatch.setattr(runner, "gather_weights", interrupted)
+    assert main(["run", str(slow / "visatb.toml"), "--only", "VisATB"]) == 130
+    assert "begins" not in capsys.readouterr().out
 
 
 def test_the_stopped_plan_goes_on_to_its_end(slow):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from .book import Book, sha256_of
 from .called import near
 from .markers import Scores
 from .results_in import score_of
-from .whole import json_bytes, put, take_away, writing
+from .whole import Pause, json_bytes, put, take_away, writing
 
 # Warnings that `visatb plan` has given already, before anything was trained.
 _SAID_BY_PLAN = {"few_mini_samples", "few_large_samples", "few_steps"}
@@ -43,18 +44,19 @@ class Gathered:
     notes: list[str] = field(default_factory=list)
 
 
-def gather_weights(book: Book) -> Gathered:
+def gather_weights(book: Book, pause: Pause = time.sleep) -> Gathered:
     """Writes what is made from the measuring runs, all of which must be done.
 
     Weights that the scores cannot carry are not written, what was there of them before is removed,
     and why is in the result.
 
-    Errors: FileError, DataError (a marker that is none).
+    Errors: FileError, DataError (a marker that is none); what the pause raises, between looks at
+    whether another still makes them.
     """
     project, plan = book.project, book.plan
     results = {run.name: book.result(run) or {} for run in plan.runs if run.purpose == MEASURE}
     gathered = Gathered()
-    with writing(project.output):
+    with writing(project.output, pause):
         lines = list(_per_sample(plan, results, gathered))
         if lines:
             put(project.output / PER_SAMPLE, per_sample_bytes(lines))
