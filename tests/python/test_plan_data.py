@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from projects import PLAIN, SAMPLING, SIZES, ids, planned, read, samples
@@ -121,6 +122,26 @@ def test_samples_that_have_ids_are_written_as_they_were(tmp_path):
     assert [json.loads(line) for line in written.splitlines()] == samples()
 
 
+@pytest.mark.parametrize("char", ["\xa0", "\u3000", "\u200d", "\xad", "\u200b"])
+def test_an_id_may_have_any_space_or_joiner_in_it(folder, char):
+    rows = [{**row, "id": f"a{char}{row['id']}"} for row in samples()]
+    (folder / "data.json").write_text(json.dumps(rows), encoding="utf-8")
+    planned(folder)
+    listed = Path("visatb-output/subsets/train/vqa.all.txt").read_text(encoding="utf-8")
+    assert set(listed.splitlines()) == {row["id"] for row in rows if row["task"] == "vqa"}
+
+
+@pytest.mark.parametrize("char", ["\n", "\x85", "\u2028", "\u2029", "\ud800", "\0"])
+def test_an_id_that_is_no_line_is_refused(folder, char):
+    rows = [{**row, "id": f"a{char}{row['id']}"} for row in samples()]
+    (folder / "data.json").write_text(json.dumps(rows), encoding="utf-8")
+    with pytest.raises(visatb.DataError) as refusal:
+        planned(folder)
+    assert str(refusal.value) == (
+        'data.json: record 1: "id" has a control character or half a character in it'
+    )
+
+
 # --- Hugging Face's -------------------------------------------------------------------------------
 
 HUGGING_FACE = PLAIN.replace('train = "data.json"', 'hugging_face = "saved"')
@@ -195,7 +216,7 @@ def test_a_data_set_in_other_pieces_is_the_same_plan(datasets, tmp_path):
          "data.split: the data has splits of its own, train and validation; expected one or the "
          "other"),
         ({"train": [row | {"text": f"a\n{row['id']}"} for row in samples()]}, ', id = "text"',
-         'saved: train: row 0: "text" has a control character in it'),
+         'saved: train: row 0: "text" has a control character or half a character in it'),
     ],
 )  # fmt: skip
 def test_a_data_set_that_is_wrong_is_refused(datasets, folder, splits, changes, message):

@@ -21,6 +21,18 @@ evaluate = "evaluate --model {model} --scores {scores}"
 """
 
 
+@pytest.mark.parametrize("name", ["vqa\xa0v2", "\u4e00\u3000\u4e8c", "a\u200db", "a\xadb"])
+def test_a_name_may_have_any_space_or_joiner_in_it(folder, name):
+    text = swapped("[tasks.vqa]", f'[tasks."{name}"]')
+    assert loaded(folder, text).tasks[0].name == name
+
+
+@pytest.mark.parametrize("char", ["\x85", "\u2028", "\u2029"])
+def test_a_name_that_is_no_line_is_refused(folder, char):
+    with pytest.raises(visatb.DataError, match=NAMES):
+        loaded(folder, swapped("[tasks.vqa]", f'[tasks."a{char}b"]'))
+
+
 def loaded(folder, text):
     (folder / "visatb.toml").write_text(text, encoding="utf-8")
     return load_project("visatb.toml")
@@ -231,7 +243,7 @@ def test_what_is_no_toml_is_refused(folder):
          "and 19 more; expected"),
         ('[{"id": 1.5, "task": "vqa"}]', 'data.json: record 1: "id" is 1.5; expected a string'),
         ('[{"id": "a\\nb", "task": "vqa"}]',
-         'data.json: record 1: "id" has a control character in it'),
+         'data.json: record 1: "id" has a control character or half a character in it'),
         ('[{"id": 1, "task": "vqa"}, {"id": 1, "task": "gqa"}]',
          'data.json: sample "1" is of task "gqa", which visatb.toml does not name; expected vqa, '
          "caption, ocr"),

@@ -58,10 +58,9 @@ def move_in(plan: Plan, new: Path, project: Project) -> None:
 
 
 def _is_same(output: Path, new: Path) -> bool:
-    files = {folder: _files_in(new / folder) for folder in FOLDERS}
-    if any(_files_in(output / folder) != found for folder, found in files.items()):
-        return False
-    names = [FILE, *(f"{folder}/{name}" for folder, found in files.items() for name in found)]
+    # More than its list names is in no folder.
+    names = [f"{folder}/{name}" for folder in FOLDERS for name in _files_in(new / folder)]
+    names.append(FILE)
     try:
         return all(filecmp.cmp(output / name, new / name, shallow=False) for name in names)
     except OSError:
