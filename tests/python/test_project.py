@@ -334,6 +334,9 @@ def test_an_output_behind_a_ring_of_links_is_refused(folder, command):
         (lambda t: t.replace('metrics = ["score"]', "", 1), "tasks.vqa.metrics: missing"),
         (lambda t: t.replace("{data}", "'{data}'"),
          "run.train: {data} stands inside quotes; visatb quotes what it fills in"),
+        (lambda t: t.replace("{data}", "<<E\\nit's\\nE\\n{data}"),
+         "run.train: {data} stands inside quotes (an apostrophe in a here-document opens some); "
+         "visatb quotes what it fills in"),
         (lambda t: t.replace("{scores}", '\\"{tasks}\\" {scores}'),
          "run.evaluate: {tasks} stands inside quotes; visatb quotes what it fills in"),
         (lambda t: t.replace("{scores}", "{tasks} {scores}").replace("tasks.ocr", 'tasks."o,r"'),
