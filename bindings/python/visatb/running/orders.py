@@ -13,6 +13,7 @@ from ..procedure.commands import quoted
 from ..procedure.materials import equal_weights
 from ..procedure.measures import check_metric
 from ..procedure.places import (
+    WEIGHTS,
     Evaluation,
     answers_folder,
     evaluation_values,
@@ -67,13 +68,14 @@ def order_of(book: Book, stage: Stage, slot: Slot, port: int | None) -> Order:
         template=template_of(project, stage),
     )
     if stage.evaluation is None:
-        needed = [*_needed(project, plan, [run.data]), _weights(book, run)]
+        weights = _weights(book, stage)
+        values = training_values(project, plan, run) | quoted({"weights": weights.copy}) | given
         return dataclasses.replace(
             order,
-            line=fill(order.template, training_values(project, plan, run) | given),
+            line=fill(order.template, values),
             fresh=not project.commands.keep_partial,
-            needed=tuple(needed),
-            weights=needed[-1].sha256,
+            needed=(*_needed(project, plan, [run.data]), weights),
+            weights=weights.sha256,
             steps=run.steps,
         )
     values = evaluation_values(project, plan, run, stage.evaluation) | given
@@ -162,9 +164,11 @@ def _needed(project: Project, plan: Plan, files: Iterable[str]) -> list[Needed]:
     ]
 
 
-def _weights(book: Book, run: Run) -> Needed:
-    path = weights_file(book.project, run)
-    if needs_weights(book.project, run):
-        return Needed(file_of(path), sha256_of(path), "as it was; it has just been made anew")
+def _weights(book: Book, stage: Stage) -> Needed:
+    """The weights of a training, which has a copy: they may be made anew before it reads them."""
+    path, copy = weights_file(book.project, stage.run), file_of(stage.folder / WEIGHTS)
+    if needs_weights(book.project, stage.run):
+        what = "as it was; it has just been made anew"
+        return Needed(file_of(path), sha256_of(path), what, copy)
     expected = hashlib.sha256(equal_weights(book.project)).hexdigest()
-    return Needed(file_of(path), expected, _OF_PLAN)
+    return Needed(file_of(path), expected, _OF_PLAN, copy)

@@ -7,7 +7,6 @@ of it, to whoever still listens; what counts is what it leaves on the disk.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -25,6 +24,7 @@ from .called import called, near
 from .command import SHELL, Command, Ended
 from .locks import Lock, holder_of
 from .markers import Marker, Scores, keep_file, save_failure
+from .needed import check_needed, copy_needed
 from .order import DONE, FAILED, STOPPED, TROUBLE, Order, Outcome
 from .results_in import check_ids, check_scores, read_scores
 from .wake import Bell
@@ -115,9 +115,8 @@ def _free(order: Order) -> None:
 
 def _prepare(order: Order, bell: Bell) -> None:
     """Sees that everything is there, and nothing of an earlier attempt."""
-    for needed in order.needed:
-        if _sha256(Path(needed.path), bell) != needed.sha256:
-            raise DataError(f"{called(Path(needed.path))}: is not {needed.what}")
+    copy_needed(order.needed)
+    check_needed(order.needed, lambda: _heed(bell))
     marker = Path(order.marker)
     try:
         marker.parent.mkdir(parents=True, exist_ok=True)
@@ -327,15 +326,6 @@ def _scored(order: Order, bell: Bell, log: IO[bytes]) -> Scores:
     return dict(result["scores"])
 
 
-def _sha256(path: Path, bell: Bell) -> str:
-    file = path / "train.parquet" if path.is_dir() else path
-    digest = hashlib.sha256()
-    try:
-        with file.open("rb") as content:
-            while block := content.read(1 << 20):
-                digest.update(block)
-                if bell.wait(0):
-                    raise _NotDoneError(Outcome(STOPPED, "was stopped"))
-    except OSError as reason:
-        raise FileError(f"{called(file)}: {reason.strerror}") from reason
-    return digest.hexdigest()
+def _heed(bell: Bell) -> None:
+    if bell.wait(0):
+        raise _NotDoneError(Outcome(STOPPED, "was stopped"))
