@@ -17,7 +17,7 @@ from visatb.procedure.records import sha256_of
 from visatb.running import inputs, supervise
 from visatb.running.called import called
 from visatb.running.markers import Marker
-from visatb.running.order import Order
+from visatb.running.order import Needed, Order
 from visatb.running.wake import Bell
 
 MEASURED = {"mini": (50, 40), "with_mini:a": (60, 42), "with_mini:b": (51, 50)}
@@ -281,6 +281,25 @@ def test_a_partial_training_is_not_continued_by_another_command(folder):
     shutil.rmtree("model")
     assert carry_out(two).startswith("failed with exit code 1")
     assert Path("model/m").read_text(encoding="utf-8") == "1\n"
+
+
+def test_a_partial_training_is_not_continued_where_an_attempt_kept_none_meanwhile(folder):
+    order = order_in(folder, "mkdir -p model; echo 1 >> model/m; exit 1", fresh=False)
+    one, two = replace(order, template="one"), replace(order, template="two", fresh=True)
+    for each in (one, two, one):
+        assert carry_out(each).startswith("failed with exit code 1")
+        assert Path("model/m").read_text(encoding="utf-8") == "1\n"
+
+
+@pytest.mark.parametrize("changed", [{"plan": "q"}, {"needed": ()}])
+def test_a_partial_training_is_begun_anew_with_another_plan_or_other_files(folder, changed):
+    Path("data").write_bytes(b"")
+    needed = (Needed("data", hashlib.sha256(b"").hexdigest(), "what the plan made"),)
+    line = "mkdir -p model; echo 1 >> model/m; exit 1"
+    order = order_in(folder, line, fresh=False, needed=needed)
+    for each, left in ((order, "1\n"), (order, "1\n1\n"), (replace(order, **changed), "1\n")):
+        assert carry_out(each).startswith("failed with exit code 1")
+        assert Path("model/m").read_text(encoding="utf-8") == left
 
 
 # --- links ----------------------------------------------------------------------------------------

@@ -160,6 +160,26 @@ def test_what_a_failed_evaluation_wrote_is_not_taken_as_its_result(tmp_path):
     assert finish(folder, "--take", "mini")[1] == "mini: taken in\n"
 
 
+def test_what_an_evaluation_of_an_earlier_training_wrote_is_not_taken(tmp_path):
+    folder = write_project(tmp_path)
+    assert finish(folder, "--only", "mini", LITTLE_SECONDS="0")[0] == 0
+    run = folder / "visatb-output/runs/mini"
+    training = json.loads((run / "train.done").read_bytes())
+    for trained in ({**training, "attempt": "another"}, None):
+        (run / "train.done").unlink(missing_ok=True)
+        if trained is not None:
+            (run / "train.done").write_text(json.dumps(trained), encoding="utf-8")
+        code, _, err = finish(folder, "--take", "mini")
+        assert (code, err) == (
+            3,
+            "visatb: mini: evaluate: was of another training, or of other tasks, than its own now; "
+            "where what it wrote was made anew since, expected "
+            "visatb-output/runs/mini/evaluate.done to be removed\n",
+        )
+    (run / "evaluate.done").unlink()
+    assert finish(folder, "--take", "mini")[1] == "mini: taken in\n"
+
+
 def test_a_run_that_is_at_work_is_not_taken(tmp_path):
     folder = write_project(tmp_path, run="jobs = 1\n")
     process = start(folder, "--only", "mini", LITTLE_SECONDS="1.0")

@@ -122,24 +122,33 @@ def _prepare(order: Order, bell: Bell) -> None:
         marker.parent.mkdir(parents=True, exist_ok=True)
         for old in (marker, Path(order.failure), *marker.parent.glob(f"{marker.name}.*.part")):
             old.unlink(missing_ok=True)
-        if order.fresh or not _continues(order):
+        if order.fresh:
+            _begun(order).unlink(missing_ok=True)
             _remove(Path(order.check.path))
+        else:
+            _keep_if_begun_alike(order)
     except OSError as reason:
+        if isinstance(reason, FileError):
+            raise
         place = called(marker.parent)
         raise FileError(f"{place}: cannot be cleared: {reason.strerror}") from reason
 
 
-def _continues(order: Order) -> bool:
-    """Whether what is there was begun with what there is now; says so for the next attempt.
+def _begun(order: Order) -> Path:
+    return Path(order.marker).with_suffix(".begun")
+
+
+def _keep_if_begun_alike(order: Order) -> None:
+    """Removes what was begun with other things than there are now; says so for the next attempt.
 
     Errors: DataError (another command began it: what it wrote may be days of work).
     """
-    begun, path = Path(order.marker).with_suffix(".begun"), Path(order.check.path)
+    begun, path = _begun(order), Path(order.check.path)
     state = [order.plan, *(needed.sha256 for needed in order.needed)]
     with suppress(OSError, ValueError):
         was = json.loads(begun.read_bytes())
         if was == {"with": state, "command": order.template}:
-            return True
+            return
         if path.exists() and isinstance(was, dict) and was.get("with") == state:
             raise DataError(
                 f"{called(path)}: was begun by another command than the project has now; expected "
@@ -147,7 +156,6 @@ def _continues(order: Order) -> bool:
             )
     _remove(path)
     write_whole(near(begun), json.dumps({"with": state, "command": order.template}).encode())
-    return True
 
 
 def _remove(path: Path) -> None:

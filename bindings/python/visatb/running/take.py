@@ -36,7 +36,7 @@ def take(book: Book, name: str, file: Path | None) -> bool:
 
     Errors: FileError, UnsupportedError (what a metric needs), DataError (no such run; what a file
     says; another result is there; the run is at work; it was trained with other weights than there
-    are; its evaluation failed).
+    are; its evaluation failed, or is of an earlier training).
     """
     run = book.plan.run(name)
     stage = taken(book.project, run)
@@ -129,10 +129,18 @@ def _check_whole(book: Book, run: Run) -> None:
                 f"--take {run.name}=FILE"
             )
         if stage.failure.exists():
-            raise DataError(
-                f"{stage.label}: failed here; where what it wrote was made anew since, expected "
-                f"{called(stage.failure)} to be removed"
+            what, left = "failed here", stage.failure
+        elif book.marker(stage) is not None and book.done(stage) is None:
+            what, left = (
+                "was of another training, or of other tasks, than its own now",
+                stage.marker,
             )
+        else:
+            continue
+        raise DataError(
+            f"{stage.label}: {what}; where what it wrote was made anew since, expected "
+            f"{called(left)} to be removed"
+        )
     check_stages(book, [run])
 
 
