@@ -304,6 +304,20 @@ def test_a_material_that_changed_is_no_longer_used(tmp_path, name):
     assert journal(folder) == []
 
 
+def test_scores_are_held_against_no_other_ids_than_the_plans(tmp_path):
+    folder = write_project(tmp_path)
+    finish(folder, "--dry-run")
+    ids = folder / "visatb-output/subsets/validation/a.txt"
+    ids.write_text("x\ny", encoding="utf-8")
+    code, _, err = finish(folder, "--only", "mini", LITTLE_SECONDS="0")
+    assert (code, err) == (
+        3,
+        "visatb: mini: evaluate: visatb-output/subsets/validation/a.txt: is not what the plan "
+        "made; `visatb plan` makes it again\n",
+    )
+    assert set(markers(folder)) == {"mini/train.done"}
+
+
 def test_a_planning_that_was_cut_off_is_made_up_for(tmp_path):
     folder = write_project(tmp_path)
     finish(folder, "--dry-run")

@@ -172,12 +172,39 @@ def test_what_an_evaluation_of_an_earlier_training_wrote_is_not_taken(tmp_path):
         code, _, err = finish(folder, "--take", "mini")
         assert (code, err) == (
             3,
-            "visatb: mini: evaluate: was of another training, or of other tasks, than its own now; "
+            "visatb: mini: evaluate: was of an earlier training, or other tasks; "
             "where what it wrote was made anew since, expected "
             "visatb-output/runs/mini/evaluate.done to be removed\n",
         )
     (run / "evaluate.done").unlink()
     assert finish(folder, "--take", "mini")[1] == "mini: taken in\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("data/validation/a.json", "mini"),
+        ("subsets/validation/a.txt", "mini"),
+        ("subsets/validation/a.txt", "mini=s.json"),
+    ],
+)
+def test_nothing_is_taken_that_is_held_against_other_samples_than_the_plans(
+    planned, command, name, wanted
+):
+    Path("s.json").write_text(scores_of(50, 40), encoding="utf-8")
+    Path("visatb-output/runs/mini").mkdir(parents=True)
+    shutil.copy("s.json", "visatb-output/runs/mini/evaluate.json")
+    changed = Path("visatb-output") / name
+    before = changed.read_bytes()
+    changed.write_bytes(before + b"\n")
+    ran = command("run", "--take", wanted)
+    assert (ran.code, ran.err) == (
+        3,
+        f"visatb: visatb-output/{name}: is not what the plan made; `visatb plan` makes it again\n",
+    )
+    assert markers(planned) == {}
+    changed.write_bytes(before)
+    assert command("run", "--take", wanted).code == 0
 
 
 def test_a_run_that_is_at_work_is_not_taken(tmp_path):

@@ -24,7 +24,7 @@ from ..procedure.places import (
     training_values,
     weights_file,
 )
-from ..procedure.plan import Material, Plan, Run
+from ..procedure.plan import Material, Plan, Run, Subset
 from ..procedure.project import Project
 from ..procedure.templates import fill, placeholders
 from .answers import require_java
@@ -82,7 +82,7 @@ def order_of(book: Book, stage: Stage, slot: Slot, port: int | None) -> Order:
     return dataclasses.replace(
         order,
         line=fill(order.template, values),
-        needed=tuple(_questions(project, plan, run, stage.evaluation)),
+        needed=tuple(needed_by(project, plan, run, stage.evaluation)),
         training=book.training(run) or "",
     )
 
@@ -94,7 +94,8 @@ def check_of(project: Project, plan: Plan, run: Run, evaluation: Evaluation | No
     metrics = metrics_of(plan)
     asked = {task: metrics[task] for task in evaluation.tasks}
     names = placeholders(evaluation.template)
-    ids = _ids(project, plan, run, evaluation) if names & {"questions", "answers"} else {}
+    lists = _id_lists(plan, run, evaluation) if names & {"questions", "answers"} else []
+    ids = {subset.task: file_of(project.output / subset.file) for subset in lists}
     if "scores" in names:
         path = file_of(scores_file(project, run, evaluation))
         return Check("scores", path, asked, {}, ids)
@@ -142,19 +143,24 @@ def _check_reference(project: Project, task: str, reference: str | None, split: 
         )
 
 
-def _ids(project: Project, plan: Plan, run: Run, evaluation: Evaluation) -> dict[str, str]:
-    return {
-        subset.task: file_of(project.output / subset.file)
-        for subset in plan.subsets
-        if subset.split == run.split and subset.task in evaluation.tasks and subset.file
-    }
-
-
-def _questions(project: Project, plan: Plan, run: Run, evaluation: Evaluation) -> Iterable[Needed]:
+def needed_by(project: Project, plan: Plan, run: Run, evaluation: Evaluation) -> list[Needed]:
+    """What an evaluation reads, and what its scores are held against: samples and their ids."""
     if not placeholders(evaluation.template) & {"questions", "answers"}:
         return []
     found = (question_material(plan, run.split, task) for task in evaluation.tasks)
-    return _needed(project, plan, [material.file for material in found if material is not None])
+    files = [material.file for material in found if material is not None]
+    return _needed(project, plan, files) + [
+        Needed(file_of(project.output / subset.file), subset.sha256, _OF_PLAN)
+        for subset in _id_lists(plan, run, evaluation)
+    ]
+
+
+def _id_lists(plan: Plan, run: Run, evaluation: Evaluation) -> list[Subset]:
+    return [
+        subset
+        for subset in plan.subsets
+        if subset.split == run.split and subset.task in evaluation.tasks and subset.file
+    ]
 
 
 def _needed(project: Project, plan: Plan, files: Iterable[str]) -> list[Needed]:

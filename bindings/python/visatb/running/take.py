@@ -16,8 +16,9 @@ from .answers import score_folder
 from .book import Book, sha256_of
 from .called import called
 from .markers import Marker, Scores
+from .needed import check_needed
 from .order import Check
-from .orders import check_of, check_stages
+from .orders import check_of, check_stages, needed_by
 from .results_in import check_ids, check_scores, read_scores
 from .stages import metrics_of, taken, template_of
 
@@ -49,6 +50,9 @@ def take(book: Book, name: str, file: Path | None) -> bool:
         stale = book.stale(run)
         if stale is not None:
             raise DataError(stale)
+        for one in book.stages[name]:
+            if one.evaluation is not None:
+                check_needed(needed_by(book.project, book.plan, run, one.evaluation))
         scores = _in_file(book, run, file) if file is not None else _in_folder(book, run)
         there = book.result(run)
         if there is not None:
@@ -132,7 +136,7 @@ def _check_whole(book: Book, run: Run) -> None:
             what, left = "failed here", stage.failure
         elif book.marker(stage) is not None and book.done(stage) is None:
             what, left = (
-                "was of another training, or of other tasks, than its own now",
+                "was of an earlier training, or other tasks",
                 stage.marker,
             )
         else:
