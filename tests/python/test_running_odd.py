@@ -187,6 +187,15 @@ def test_a_marker_that_cannot_be_read_fails_its_run_and_no_other(tmp_path):
     assert out.splitlines()[-1] == "1 run is done; unfinished: mini"
 
 
+def test_an_evaluation_whose_training_was_removed_meanwhile_is_not_done_and_says_so(tmp_path):
+    folder = write_project(
+        tmp_path, train=TRAIN, evaluate=f"rm $(dirname {{scores}})/train.done; {ECHO}"
+    )
+    code, out, err = finish(folder, "--only", "mini")
+    assert (code, out.splitlines()[-1]) == (3, "0 runs are done; unfinished: mini")
+    assert err == "visatb: mini: evaluate: its training was removed or made anew meanwhile\n"
+
+
 LOOP = "Too many levels of symbolic links"
 
 

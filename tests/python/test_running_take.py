@@ -362,6 +362,34 @@ def test_an_id_by_which_answers_cannot_be_matched_is_refused_before_anything_is_
     )
 
 
+@pytest.mark.parametrize("safe", ["", "1"])
+def test_answers_are_scored_by_the_visatb_that_runs_whatever_is_on_the_path(tmp_path, safe):
+    (tmp_path / "other/visatb").mkdir(parents=True)
+    (tmp_path / "other/visatb/__init__.py").write_text("raise SystemExit(9)", encoding="utf-8")
+    review = {"question_id": 1, "tuple": [8, 6], "content": "x", "category": "conv"}
+    (tmp_path / "a.jsonl").write_text(f"{json.dumps(review)}\n", encoding="utf-8")
+    wanted = {"path": str(tmp_path), "asked": {"a": ["judge"]}, "references": {}}
+    ran = subprocess.run(
+        [sys.executable, answers.__file__],
+        input=json.dumps(wanted),
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "other"), "PYTHONSAFEPATH": safe},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(ran.stdout)["scores"] == {"a": {"judge": {"1": 75.0}}}
+
+
+def test_what_scores_answers_imports_nothing_from_its_own_folder():
+    code = (
+        f"import runpy, sys\nsys.path.insert(0, {str(Path(answers.__file__).parent)!r})\n"
+        f"runpy.run_path({answers.__file__!r})['_load']()\nimport inputs"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "No module named 'inputs'" in ran.stderr
+
+
 def test_reviews_of_a_judge_need_no_samples(tmp_path):
     review = {"question_id": 1, "tuple": [8, 6], "content": "x", "category": "conv"}
     (tmp_path / "a.jsonl").write_text(f"{json.dumps(review)}\n", encoding="utf-8")
