@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from running_project import HEAD, finish, start, write_project
 
-from visatb import DataError
+from visatb import DataError, FileError
 from visatb.cli import main
 from visatb.procedure import load_plan, load_project
 from visatb.procedure.project import Commands
 from visatb.running import locks, runner, slots
-from visatb.running.book import Book
+from visatb.running.book import Book, sha256_of
 from visatb.running.gather import gather_weights
 from visatb.running.markers import Marker, read_marker
 from visatb.running.order import Outcome
@@ -196,6 +196,49 @@ def test_a_marker_that_cannot_be_read_fails_its_run_and_no_other(tmp_path):
     assert code == 3
     assert err.startswith("visatb: mini: evaluate: visatb-output/runs/mini/train.done: not JSON: ")
     assert out.splitlines()[-1] == "1 run is done; unfinished: mini"
+
+
+def test_an_evaluation_whose_training_was_removed_meanwhile_is_not_done_and_says_so(tmp_path):
+    folder = write_project(
+        tmp_path, train=TRAIN, evaluate=f"rm $(dirname {{scores}})/train.done; {ECHO}"
+    )
+    code, out, err = finish(folder, "--only", "mini")
+    assert (code, out.splitlines()[-1]) == (3, "0 runs are done; unfinished: mini")
+    assert err == "visatb: mini: evaluate: its training was removed or made anew meanwhile\n"
+
+
+LOOP = "Too many levels of symbolic links"
+
+
+def test_a_marker_of_which_the_disk_says_nothing_does_not_have_its_stage_done_again(tmp_path):
+    folder = write_project(tmp_path, train=TRAIN, evaluate=ECHO)
+    assert finish(folder, "--only", "mini")[0] == 0
+    run = folder / "visatb-output/runs/mini"
+    (run / "train.done").unlink()
+    (run / "train.done").symlink_to("train.done")
+    (run / "model/kept").touch()
+    for arguments in ((), ("--dry-run",), ("--collect",)):
+        assert finish(folder, *arguments) == (
+            3,
+            "",
+            f"visatb: visatb-output/runs/mini/train.done: {LOOP}\n",
+        )
+    assert (run / "model/kept").exists()
+
+
+def test_a_marker_of_which_the_disk_says_nothing_meanwhile_fails_its_run_and_no_other(tmp_path):
+    loop = "test {run} != mini || ln -sf train.done $(dirname {scores})/train.done; "
+    folder = write_project(tmp_path, train=TRAIN, evaluate=loop + ECHO)
+    code, out, err = finish(folder, "--only", "mini", "EW")
+    assert (code, out.splitlines()[-1]) == (3, "1 run is done; unfinished: mini")
+    assert err == f"visatb: mini: evaluate: visatb-output/runs/mini/train.done: {LOOP}\n"
+
+
+def test_weights_of_which_the_disk_says_nothing_are_not_called_other_ones(folder):
+    Path("weights.json").symlink_to("weights.json")
+    with pytest.raises(FileError, match=f"^weights.json: {LOOP}$"):
+        sha256_of(Path("weights.json"))
+    assert sha256_of(Path("none.json")) == ""
 
 
 def test_what_is_at_work_is_named_where_the_run_ends_for_another_reason(folder, monkeypatch):

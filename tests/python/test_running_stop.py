@@ -26,7 +26,7 @@ from running_project import (
 )
 
 from visatb.cli import main
-from visatb.running import gather, locks, runner
+from visatb.running import gather, leftovers, locks, runner
 from visatb.running import start as supervisor
 from visatb.running.order import Needed
 from visatb.running.wake import Bell
@@ -190,6 +190,34 @@ def test_the_end_of_a_command_wakes_at_once_and_a_signal_is_told():
     assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
 
 
+def test_a_signal_that_was_ignored_stays_so_as_nohup_means_it():
+    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    bell = Bell([signal.SIGUSR1, signal.SIGUSR2])
+    try:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert bell.wait(0) == []
+        os.kill(os.getpid(), signal.SIGUSR2)
+        assert bell.wait(30) == [signal.SIGUSR2]
+    finally:
+        bell.close()
+        after = signal.signal(signal.SIGUSR1, before)
+    assert after == signal.SIG_IGN
+
+
+def test_a_port_is_held_as_long_as_its_command_works_though_the_run_is_killed(slow):
+    train = "echo {port} > port; mv port told; while test ! -e go; do sleep 0.02; done"
+    write_project(slow, train=f"{train}{NAMES}")
+    process = start(slow, "--only", "mini")
+    wait_for(slow / "told")
+    process.kill()
+    process.communicate()
+    port = (slow / "told").read_text(encoding="utf-8").strip()
+    (path,) = (slow / "visatb-output/locks").glob(f"*/port {port}.lock")
+    assert locks.take(path) is None
+    (slow / "go").touch()
+    locks.wait_for(path).release()
+
+
 # --- a supervisor by itself -----------------------------------------------------------------------
 
 
@@ -281,14 +309,32 @@ def test_a_second_interrupt_ends_what_a_command_left_at_once(tmp_path):
 
 
 def test_a_signal_is_heard_while_a_large_file_is_read(tmp_path):
-    endless = Needed("/dev/zero", "0" * 64, "what the plan made")
+    # Whoever opens it reads it, and so listens already.
+    os.mkfifo(tmp_path / "endless")
+    endless = Needed(str(tmp_path / "endless"), "0" * 64, "what the plan made")
     process = supervise(tmp_path, "true", needed=(endless,))
-    time.sleep(0.5)
-    process.send_signal(signal.SIGTERM)
-    told = json.loads(process.communicate(timeout=10)[0] or "{}")
-    # One that came before there was a handler ends it as well.
-    assert told.get("kind", "stopped") == "stopped"
+    with (tmp_path / "endless").open("wb", buffering=0) as file, suppress(BrokenPipeError):
+        process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            file.write(bytes(1 << 16))
+    told = json.loads(process.communicate(timeout=10)[0])
+    assert told == {"kind": "stopped", "message": "was stopped"}
     assert not (tmp_path / "train.log").exists()
+
+
+@pytest.mark.parametrize(("host", "is_ended"), [(os.uname().nodename, True), ("another", False)])
+def test_only_what_an_attempt_on_this_machine_left_is_ended(tmp_path, host, is_ended):
+    # Its name is in the environment of a process here too: one that another machine cannot mean.
+    left = subprocess.Popen(["/bin/sleep", "30"], env={leftovers.VARIABLE: "left"})
+    lock = locks.take(tmp_path / "lock")
+    lock.describe({"host": host, "attempt": "left"})
+    try:
+        supervise(tmp_path, "true", lock=lock.descriptor).communicate(timeout=20)
+        assert (left.poll() is not None) == is_ended
+    finally:
+        left.kill()
+        left.wait()
 
 
 def test_locks_are_free_before_anybody_is_told_and_a_message_needs_no_reader(tmp_path):

@@ -24,7 +24,7 @@ from .book import Book
 from .compare import gather_results
 from .gather import Gathered, gather_weights
 from .markers import Marker, read_failure
-from .order import FAILED, STOPPED, TROUBLE, Order, Outcome
+from .order import DONE, FAILED, STOPPED, TROUBLE, Order, Outcome
 from .orders import order_of
 from .progress import AtWork, Paces, Progress, progress_of, steps_in
 from .slots import Slot, Slots
@@ -328,6 +328,10 @@ class Runner:
                 # Its command may live on, and holds the lock until it ends.
                 self._lost.add(one.stage.label)
                 self._watch(one.stage)
+            elif outcome.kind == DONE:
+                what = "its marker" if one.stage.is_training else "its training"
+                why = f"{what} was removed or made anew meanwhile"
+                self._fail(one.stage, Outcome(TROUBLE, why))
             elif outcome.kind != STOPPED or not self._report.stopped_by:
                 self._fail(one.stage, outcome)
 
