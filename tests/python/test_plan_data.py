@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from projects import PLAIN, SAMPLING, SIZES, ids, planned, read, samples
@@ -121,6 +122,26 @@ def test_samples_that_have_ids_are_written_as_they_were(tmp_path):
     assert [json.loads(line) for line in written.splitlines()] == samples()
 
 
+@pytest.mark.parametrize("char", ["\xa0", "\u3000", "\u200d", "\xad", "\u200b"])
+def test_an_id_may_have_any_space_or_joiner_in_it(folder, char):
+    rows = [{**row, "id": f"a{char}{row['id']}"} for row in samples()]
+    (folder / "data.json").write_text(json.dumps(rows), encoding="utf-8")
+    planned(folder)
+    listed = Path("visatb-output/subsets/train/vqa.all.txt").read_text(encoding="utf-8")
+    assert set(listed.splitlines()) == {row["id"] for row in rows if row["task"] == "vqa"}
+
+
+@pytest.mark.parametrize("char", ["\n", "\x85", "\u2028", "\u2029", "\ud800", "\0"])
+def test_an_id_that_is_no_line_is_refused(folder, char):
+    rows = [{**row, "id": f"a{char}{row['id']}"} for row in samples()]
+    (folder / "data.json").write_text(json.dumps(rows), encoding="utf-8")
+    with pytest.raises(visatb.DataError) as refusal:
+        planned(folder)
+    assert str(refusal.value) == (
+        'data.json: record 1: "id" has a control character or half a character in it'
+    )
+
+
 # --- Hugging Face's -------------------------------------------------------------------------------
 
 HUGGING_FACE = PLAIN.replace('train = "data.json"', 'hugging_face = "saved"')
@@ -195,7 +216,7 @@ def test_a_data_set_in_other_pieces_is_the_same_plan(datasets, tmp_path):
          "data.split: the data has splits of its own, train and validation; expected one or the "
          "other"),
         ({"train": [row | {"text": f"a\n{row['id']}"} for row in samples()]}, ', id = "text"',
-         'saved: train: row 0: "text" has a control character in it'),
+         'saved: train: row 0: "text" has a control character or half a character in it'),
     ],
 )  # fmt: skip
 def test_a_data_set_that_is_wrong_is_refused(datasets, folder, splits, changes, message):
@@ -203,6 +224,30 @@ def test_a_data_set_that_is_wrong_is_refused(datasets, folder, splits, changes, 
     with pytest.raises(visatb.DataError) as refusal:
         planned(folder, HUGGING_FACE.replace('"saved"', f'"saved"{changes}'))
     assert str(refusal.value).removeprefix(f"{folder}/visatb.toml: ") == message
+
+
+@pytest.mark.parametrize(("label", "shown"), [(-1, "-1"), (None, "None")])
+def test_a_row_without_a_label_is_refused(datasets, folder, label, shown):
+    saved(datasets, folder, train=samples())
+    broken = datasets.load_from_disk(str(folder / "saved"))["train"]
+    rows = [row | {"task": label} if n == 7 else row for n, row in enumerate(broken)]
+    datasets.Dataset.from_list(rows, features=broken.features).save_to_disk(str(folder / "odd"))
+    with pytest.raises(visatb.DataError) as refusal:
+        planned(folder, HUGGING_FACE.replace('"saved"', '"odd"'))
+    assert (
+        str(refusal.value) == f"odd: train: row 7: \"task\" is '{shown}'; expected a label, 0 to 2"
+    )
+
+
+def test_a_wrong_value_that_rows_share_is_named_by_its_row(datasets, folder):
+    rows = [
+        {"id": n, "task": task, "image": None if n < 3 else -0.5 if n == 5 else 1.0}
+        for task in SIZES
+        for n in range(SIZES[task])
+    ]
+    datasets.Dataset.from_list(rows).save_to_disk(str(folder / "saved"))
+    with pytest.raises(visatb.DataError, match="row 3: "):
+        planned(folder, HUGGING_FACE.replace('"saved"', '"saved", together = "image"'))
 
 
 def test_the_rows_of_a_data_set_are_numbered_on(datasets, folder):

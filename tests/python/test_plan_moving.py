@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -103,6 +104,48 @@ def test_methods_are_added_to_a_plan_that_has_begun_although_that_was_killed(dat
         planned(data, OTHER)
     assert planned(data, STL).identity == first.identity
     assert load_plan("visatb-output").runs[-1].name == "STL:ocr"
+
+
+PARTS = ("plan.json", "data", "subsets")
+
+
+def inodes() -> list[int]:
+    return [Path("visatb-output", part).stat().st_ino for part in PARTS]
+
+
+def test_a_plan_that_comes_out_the_same_stays_where_it_is(data):
+    planned(data)
+    before = inodes()
+    planned(data)
+    assert inodes() == before
+    planned(data, STL)
+    assert not set(inodes()) & set(before)
+
+
+@pytest.mark.parametrize(
+    "file", ["plan.json", "data/weights/equal.json", "subsets/train/ocr.all.txt"]
+)
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_plan_of_which_a_file_was_lost_or_edited_is_made_again(data, file, is_there):
+    planned(data)
+    before = tree(data / "visatb-output")
+    path = Path("visatb-output", file)
+    content = path.read_bytes()
+    path.unlink()
+    if is_there:
+        path.write_bytes(content[:-2] + b"~\n")
+    planned(data)
+    assert tree(data / "visatb-output") == before
+
+
+@pytest.mark.parametrize("part", ["subsets", "data/validation", "data/weights"])
+def test_a_plan_of_which_a_part_is_missing_is_made_again_before_it_is_run(data, part):
+    text = "splits = { validation = 0.1, test = 0.1 }\n" + PLAIN
+    planned(data, text)
+    before = tree(data / "visatb-output")
+    shutil.rmtree(Path("visatb-output", part))
+    plan_of(load_project("visatb.toml"))
+    assert {path: tree(data / "visatb-output").get(path) for path in before} == before
 
 
 def test_an_error_while_a_plan_moves_in_leaves_the_earlier_one(data, monkeypatch):

@@ -233,6 +233,31 @@ def test_splits_that_take_all_samples_are_refused(data, splits):
     )
 
 
+@pytest.mark.parametrize("more", ["", ', together = "image"'])
+def test_a_split_that_no_field_says_is_dealt_as_of_files(folder, more):
+    rows = samples()
+    tested = [row for row in rows if row["id"] >= 90]
+    trained = [row for row in rows if row["id"] < 90]
+    write_data(folder, trained)
+    write("test.json", tested)
+    asked = "splits = { validation = 0.1 }\n" + PLAIN
+    files = planned(folder, asked.replace('"data.json"', f'"data.json", test = "test.json"{more}'))
+    Path("visatb-output").rename("of_files")
+    said = [row | {"part": "train"} for row in trained] + [row | {"part": "test"} for row in tested]
+    write_data(folder, said)
+    field = planned(folder, asked.replace('"data.json"', f'"data.json", split = "part"{more}'))
+    assert field.subsets == files.subsets
+    assert len(ids(folder, "vqa", "", "validation")) == (8 if more else 9)
+    # What a task has of a split by the field is all of it; others get theirs.
+    write_data(
+        folder, [r | {"part": "val"} if r["id"] == 5 and r["task"] == "ocr" else r for r in said]
+    )
+    if not more:
+        planned(folder, asked.replace('"data.json"', '"data.json", split = "part"'))
+        assert ids(folder, "ocr", "", "validation") == {"5"}
+        assert len(ids(folder, "vqa", "", "validation")) == 9
+
+
 def test_texts_among_pictures_are_dealt_task_by_task(folder):
     rows = [
         {key: row[key] for key in row if key != "image" or row["task"] != "ocr"}

@@ -21,6 +21,18 @@ evaluate = "evaluate --model {model} --scores {scores}"
 """
 
 
+@pytest.mark.parametrize("name", ["vqa\xa0v2", "\u4e00\u3000\u4e8c", "a\u200db", "a\xadb"])
+def test_a_name_may_have_any_space_or_joiner_in_it(folder, name):
+    text = swapped("[tasks.vqa]", f'[tasks."{name}"]')
+    assert loaded(folder, text).tasks[0].name == name
+
+
+@pytest.mark.parametrize("char", ["\x85", "\u2028", "\u2029"])
+def test_a_name_that_is_no_line_is_refused(folder, char):
+    with pytest.raises(visatb.DataError, match=NAMES):
+        loaded(folder, swapped("[tasks.vqa]", f'[tasks."a{char}b"]'))
+
+
 def loaded(folder, text):
     (folder / "visatb.toml").write_text(text, encoding="utf-8")
     return load_project("visatb.toml")
@@ -31,6 +43,12 @@ def swapped(old, new):
     return PLAIN.replace(old, new, 1)
 
 
+SIZED = (
+    swapped('data = { train = "data.json" }\n', "")
+    .replace("[tasks.vqa]", "[tasks.vqa]\nsamples = 9")
+    .replace("[tasks.caption]", "[tasks.caption]\nsamples = 9")
+    .replace("[tasks.ocr]", "[tasks.ocr]\nsamples = 9")
+)
 TWO_PLACES = (
     "samples come from two places; expected data.train or data.hugging_face, or for every task its "
     "train or its samples"
@@ -43,9 +61,29 @@ ROOT_KEYS = (
 METHODS = '"STL", "EW", "VisATB", "TLA", "RLW", "DWA" or "IGBv1"'
 
 
+NOT_READ = "there is %s too, so no file is read; expected one of them"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (
+            swapped('train = "data.json"', 'hugging_face = "h"') + 'test = "t.json"\n',
+            "tasks.ocr.test: " + NOT_READ % "data.hugging_face",
+        ),
+        (
+            swapped('train = "data.json"', 'hugging_face = "h"')
+            + '[tasks.z]\nzero_shot = true\nmetrics = ["score"]\ntest = "t.json"\n',
+            "tasks.z.test: " + NOT_READ % "data.hugging_face",
+        ),
+        (
+            SIZED + 'validation = "v.json"\n',
+            "tasks.ocr.validation: " + NOT_READ % "samples",
+        ),
+        (
+            SIZED.replace("[sampling]", '[data]\ntest = "t.json"\n[sampling]'),
+            "data.test: " + NOT_READ % "samples",
+        ),
         ("", "visatb_project: missing; expected 1"),
         (swapped("visatb_project = 1", "visatb_project = 2"), "visatb_project: 2; expected 1"),
         ("form = 'large'\n" + PLAIN, 'form: "large"; expected "full", "simple" or "precise"'),
@@ -205,7 +243,7 @@ def test_what_is_no_toml_is_refused(folder):
          "and 19 more; expected"),
         ('[{"id": 1.5, "task": "vqa"}]', 'data.json: record 1: "id" is 1.5; expected a string'),
         ('[{"id": "a\\nb", "task": "vqa"}]',
-         'data.json: record 1: "id" has a control character in it'),
+         'data.json: record 1: "id" has a control character or half a character in it'),
         ('[{"id": 1, "task": "vqa"}, {"id": 1, "task": "gqa"}]',
          'data.json: sample "1" is of task "gqa", which visatb.toml does not name; expected vqa, '
          "caption, ocr"),
@@ -296,6 +334,9 @@ def test_an_output_behind_a_ring_of_links_is_refused(folder, command):
         (lambda t: t.replace('metrics = ["score"]', "", 1), "tasks.vqa.metrics: missing"),
         (lambda t: t.replace("{data}", "'{data}'"),
          "run.train: {data} stands inside quotes; visatb quotes what it fills in"),
+        (lambda t: t.replace("{data}", "<<E\\nit's\\nE\\n{data}"),
+         "run.train: {data} stands inside quotes (an apostrophe in a here-document opens some); "
+         "visatb quotes what it fills in"),
         (lambda t: t.replace("{scores}", '\\"{tasks}\\" {scores}'),
          "run.evaluate: {tasks} stands inside quotes; visatb quotes what it fills in"),
         (lambda t: t.replace("{scores}", "{tasks} {scores}").replace("tasks.ocr", 'tasks."o,r"'),

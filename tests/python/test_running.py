@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -127,7 +128,9 @@ def test_a_run_trains_with_the_weights_of_its_method_on_its_own_data(carried_out
     for run, weights in (("mini", "data/weights/equal.json"), ("VisATB", "weights.json")):
         marker = json.loads((there / f"runs/{run}/train.done").read_bytes())
         assert marker["weights"] == hashlib.sha256((there / weights).read_bytes()).hexdigest()
-        assert str(there / weights) in marker["command"]
+        copy = there / f"runs/{run}/weights.json"
+        assert copy.read_bytes() == (there / weights).read_bytes()
+        assert str(copy) in marker["command"]
     model = output(carried_out, "runs/with_mini.a/model/model.json")
     assert model["counts"] == {"a": 16, "b": 2}
 
@@ -313,6 +316,29 @@ def test_weights_that_were_made_from_these_scores_stay_as_they_are(done):
     code, _, err = finish(done, LITTLE_SECONDS="0")
     assert path.read_text(encoding="utf-8") == text
     assert (code, "VisATB: was trained with other weights" in err) == (3, True)
+
+
+def test_a_copy_of_a_project_keeps_its_weights_whatever_the_times_of_its_files(done):
+    path = done / "visatb-output/weights.json"
+    text = path.read_text(encoding="utf-8")
+    weight = json.loads(text)["weights"]["a"]
+    other = text.replace(f"{weight}", f"{weight + 1e-15}", 1)
+    path.write_text(other, encoding="utf-8")
+    os.utime(path, (1.0, 1.0))
+    shutil.rmtree(done / "visatb-output/runs/VisATB")
+    assert finish(done, "--collect")[0] == 0
+    assert path.read_text(encoding="utf-8") == other
+
+
+def test_weights_whose_intervals_are_of_other_samples_are_made_anew(done):
+    path = done / "visatb-output/weights.json"
+    before = path.read_bytes()
+    weights = json.loads(before)
+    weights["per_sample_sha256"] = "0" * 64
+    weights["intervals"]["refused"] = 7
+    path.write_text(json.dumps(weights), encoding="utf-8")
+    assert finish(done, "--collect")[0] == 0
+    assert path.read_bytes() == before
 
 
 def test_weights_are_made_of_a_result_that_another_added_last(done, monkeypatch):

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from running_project import HEAD, TASKS, finish, order_in, write_project
+from running_project import HEAD, TASKS, finish, order_in, start, write_project
 
 import visatb
 from visatb.procedure import load_plan
@@ -17,7 +17,7 @@ from visatb.procedure.records import sha256_of
 from visatb.running import inputs, supervise
 from visatb.running.called import called
 from visatb.running.markers import Marker
-from visatb.running.order import Order
+from visatb.running.order import Needed, Order
 from visatb.running.wake import Bell
 
 MEASURED = {"mini": (50, 40), "with_mini:a": (60, 42), "with_mini:b": (51, 50)}
@@ -123,6 +123,29 @@ def test_a_result_of_what_was_trained_with_other_weights_is_not_taken(measured, 
     trained("VisATB", now)
     assert command("run", "--take", "VisATB=s.json").code == 0
     assert json.loads((OUTPUT / "runs/VisATB/taken.done").read_bytes())["weights"] == now
+
+
+def test_a_training_reads_the_weights_it_began_with_whatever_is_made_meanwhile(folder, command):
+    wait = "touch begun; while test ! -e go; do sleep 0.02; done"
+    train = f"mkdir {{output}}; {wait}; cp {{weights}} {{output}}/m # {{data}}"
+    write_project(folder, train=train, evaluate=ECHO)
+    assert command("plan").code == 0
+    take(command, MEASURED)
+    assert command("run", "--collect").code == 0
+    began_with = (OUTPUT / "weights.json").read_bytes()
+    process = start(folder, "--only", "VisATB")
+    while not Path("begun").exists():
+        assert process.poll() is None
+    write_project(folder, head=f"{HEAD}[weights]\nalphas = [1.0, 0.0, 0.0]\n", evaluate=ECHO)
+    assert command("run", "--collect").code == 0
+    assert (OUTPUT / "weights.json").read_bytes() != began_with
+    Path("go").touch()
+    _, err = process.communicate(timeout=30)
+    run = OUTPUT / "runs/VisATB"
+    assert (run / "model/m").read_bytes() == began_with
+    marker = json.loads((run / "train.done").read_bytes())
+    assert marker["weights"] == hashlib.sha256(began_with).hexdigest()
+    assert "visatb: VisATB: was trained with other weights than " in err
 
 
 def warned(err: str) -> list[str]:
@@ -258,6 +281,25 @@ def test_a_partial_training_is_not_continued_by_another_command(folder):
     shutil.rmtree("model")
     assert carry_out(two).startswith("failed with exit code 1")
     assert Path("model/m").read_text(encoding="utf-8") == "1\n"
+
+
+def test_a_partial_training_is_not_continued_where_an_attempt_kept_none_meanwhile(folder):
+    order = order_in(folder, "mkdir -p model; echo 1 >> model/m; exit 1", fresh=False)
+    one, two = replace(order, template="one"), replace(order, template="two", fresh=True)
+    for each in (one, two, one):
+        assert carry_out(each).startswith("failed with exit code 1")
+        assert Path("model/m").read_text(encoding="utf-8") == "1\n"
+
+
+@pytest.mark.parametrize("changed", [{"plan": "q"}, {"needed": ()}])
+def test_a_partial_training_is_begun_anew_with_another_plan_or_other_files(folder, changed):
+    Path("data").write_bytes(b"")
+    needed = (Needed("data", hashlib.sha256(b"").hexdigest(), "what the plan made"),)
+    line = "mkdir -p model; echo 1 >> model/m; exit 1"
+    order = order_in(folder, line, fresh=False, needed=needed)
+    for each, left in ((order, "1\n"), (order, "1\n1\n"), (replace(order, **changed), "1\n")):
+        assert carry_out(each).startswith("failed with exit code 1")
+        assert Path("model/m").read_text(encoding="utf-8") == left
 
 
 # --- links ----------------------------------------------------------------------------------------

@@ -55,6 +55,19 @@ def test_a_marker_on_a_full_disk_is_not_there(folder, monkeypatch):
     assert sorted(path.name for path in folder.iterdir()) == ["model", "train.log"]
 
 
+def test_what_a_training_began_with_on_a_full_disk_is_said_by_its_own_name(folder, monkeypatch):
+    monkeypatch.setattr(os, "fsync", no_space)
+    bell = Bell(())
+    try:
+        outcome = supervise._carry_out(order_in(folder, "true", fresh=False), bell)
+    finally:
+        bell.close()
+    assert (outcome.kind, outcome.message) == (
+        "trouble",
+        "train.begun: cannot be written: No space left on device",
+    )
+
+
 def test_a_model_is_on_the_disk_with_the_folders_that_name_it_before_its_marker(
     folder, monkeypatch
 ):

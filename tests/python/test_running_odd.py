@@ -11,17 +11,20 @@ from pathlib import Path
 import pytest
 from running_project import HEAD, finish, start, write_project
 
-from visatb import DataError
+from visatb import DataError, FileError
 from visatb.cli import main
 from visatb.procedure import load_plan, load_project
 from visatb.procedure.project import Commands
 from visatb.running import locks, runner, slots
-from visatb.running.book import Book
+from visatb.running.book import Book, sha256_of
+from visatb.running.gather import gather_weights
 from visatb.running.markers import Marker, read_marker
 from visatb.running.order import Outcome
+from visatb.running.ready import plan_of
 from visatb.running.results_in import check_ids, read_scores
 from visatb.running.runner import Report, Runner, exit_code
 from visatb.running.slots import Slots
+from visatb.running.stages import taken
 
 TRAIN = "mkdir {output}; touch {output}/m # {data} {weights}"
 ECHO = """echo '{{"a": {{"em": 1}}, "b": {{"em": 1}}}}' > {scores} # {model}"""
@@ -44,21 +47,29 @@ def test_a_folder_whose_name_is_no_utf8_is_run_in(tmp_path):
     assert (code, out.splitlines()[-1], err) == (0, "1 run is done", "")
 
 
-def test_samples_with_half_a_character_in_their_ids_are_scored_and_left_out_of_the_file_of_samples(
-    folder, command
-):
+@pytest.mark.parametrize(
+    ("ids", "why"),
+    [
+        (["\ud800", "1"], "an id of its samples has half a character (a lone surrogate)"),
+        (["x\0y", "1"], "an id of its samples has a NUL"),
+        (["0"], "its runs were scored on one sample"),
+    ],
+)
+def test_samples_that_a_file_of_samples_cannot_have_are_scored_and_left_out_of_it(folder, ids, why):
     write_project(folder, train=TRAIN, evaluate=ECHO)
-    assert command("plan").code == 0
+    project = load_project("visatb.toml")
+    plan, _ = plan_of(project)
+    # As versions recorded them that took what is refused now.
     for name, (a, b) in {"mini": (5, 4), "with_mini:a": (6, 4), "with_mini:b": (5, 5)}.items():
-        scores = {"a": {"em": {"\ud800": a, "1": a}}, "b": {"em": {"0": b, "1": b}}}
-        Path("s.json").write_text(json.dumps(scores), encoding="utf-8")
-        assert command("run", "--take", f"{name}=s.json").out == f"{name}: taken in\n"
-    collected = command("run", "--collect")
-    assert collected.code == 0
-    assert (
-        "visatb: warning: a: an id of its samples has half a character (a lone surrogate), so "
-        "per_sample.jsonl is without it\n"
-    ) in collected.err
+        scores = {"a": {"em": dict.fromkeys(ids, a)}, "b": {"em": {"0": b, "1": b}}}
+        stage = taken(project, plan.run(name))
+        stage.folder.mkdir(parents=True)
+        Marker(plan.identity, name, "taken", "0", "", "h", 1.0, 2.0, scores=scores).save(
+            stage.marker
+        )
+    gathered = gather_weights(Book(project, plan))
+    assert gathered.refused == {}
+    assert f"a: {why}, so per_sample.jsonl is without it" in gathered.notes
     lines = (OUTPUT / "per_sample.jsonl").read_text(encoding="utf-8").splitlines()
     assert {json.loads(line)["task"] for line in lines} == {"b"}
 
@@ -185,6 +196,49 @@ def test_a_marker_that_cannot_be_read_fails_its_run_and_no_other(tmp_path):
     assert code == 3
     assert err.startswith("visatb: mini: evaluate: visatb-output/runs/mini/train.done: not JSON: ")
     assert out.splitlines()[-1] == "1 run is done; unfinished: mini"
+
+
+def test_an_evaluation_whose_training_was_removed_meanwhile_is_not_done_and_says_so(tmp_path):
+    folder = write_project(
+        tmp_path, train=TRAIN, evaluate=f"rm $(dirname {{scores}})/train.done; {ECHO}"
+    )
+    code, out, err = finish(folder, "--only", "mini")
+    assert (code, out.splitlines()[-1]) == (3, "0 runs are done; unfinished: mini")
+    assert err == "visatb: mini: evaluate: its training was removed or made anew meanwhile\n"
+
+
+LOOP = "Too many levels of symbolic links"
+
+
+def test_a_marker_of_which_the_disk_says_nothing_does_not_have_its_stage_done_again(tmp_path):
+    folder = write_project(tmp_path, train=TRAIN, evaluate=ECHO)
+    assert finish(folder, "--only", "mini")[0] == 0
+    run = folder / "visatb-output/runs/mini"
+    (run / "train.done").unlink()
+    (run / "train.done").symlink_to("train.done")
+    (run / "model/kept").touch()
+    for arguments in ((), ("--dry-run",), ("--collect",)):
+        assert finish(folder, *arguments) == (
+            3,
+            "",
+            f"visatb: visatb-output/runs/mini/train.done: {LOOP}\n",
+        )
+    assert (run / "model/kept").exists()
+
+
+def test_a_marker_of_which_the_disk_says_nothing_meanwhile_fails_its_run_and_no_other(tmp_path):
+    loop = "test {run} != mini || ln -sf train.done $(dirname {scores})/train.done; "
+    folder = write_project(tmp_path, train=TRAIN, evaluate=loop + ECHO)
+    code, out, err = finish(folder, "--only", "mini", "EW")
+    assert (code, out.splitlines()[-1]) == (3, "1 run is done; unfinished: mini")
+    assert err == f"visatb: mini: evaluate: visatb-output/runs/mini/train.done: {LOOP}\n"
+
+
+def test_weights_of_which_the_disk_says_nothing_are_not_called_other_ones(folder):
+    Path("weights.json").symlink_to("weights.json")
+    with pytest.raises(FileError, match=f"^weights.json: {LOOP}$"):
+        sha256_of(Path("weights.json"))
+    assert sha256_of(Path("none.json")) == ""
 
 
 def test_what_is_at_work_is_named_where_the_run_ends_for_another_reason(folder, monkeypatch):

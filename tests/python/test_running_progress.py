@@ -87,6 +87,13 @@ def test_the_speed_of_a_training_is_that_since_its_first_count_was_seen(book):
     assert paces.of(stage, 2, 301.0) == (1, 1.0)
 
 
+def test_what_is_done_is_not_counted_as_at_work_too(book):
+    stages = [stage for run in book.plan.runs[:3] for stage in book.stages[run.name]]
+    # Its marker is there, and its supervisor is not seen to have ended yet.
+    ending = [AtWork(stage, "", 5.0, 1, pace=(1, 5.0)) for stage in stages[:2]]
+    assert progress_of(book, stages, ending, 1) == progress_of(book, stages, [], 1)
+
+
 def test_no_time_is_estimated_before_anything_tells(book):
     stages = [stage for run in book.plan.runs[1:3] for stage in book.stages[run.name]]
     assert progress_of(book, stages, [], 1).seconds_left is None
@@ -178,24 +185,17 @@ def test_the_work_goes_on_where_its_lines_cannot_be_written(tmp_path):
     assert (folder / "visatb-output/runs/mini/evaluate.done").exists()
 
 
-def test_a_terminal_shows_the_whole_and_what_is_at_work_by_its_name(tmp_path):
-    train = "printf '\\r 1/1'; sleep 1; mkdir {output}; touch {output}/m # {data} {weights}"
-    evaluate = 'echo \'{{"a": {{"em": 1}}, "b": {{"em": 1}}}}\' > {scores} # {model}'
-    folder = write_project(
-        tmp_path,
-        train=train,
-        evaluate=evaluate,
-        run="gpus = [4]\n",
-        head='visatb_project = 1\nmethods = ["EW"]\n',
-    )
+def in_terminal(folder: Path, *arguments: str) -> tuple[int, str, str]:
+    """`visatb run` in a terminal, its errors in a file: exit code, what was shown, and errors."""
     reader, writer = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "visatb", "run", "--only", "with_mini:b"],
-        cwd=folder,
-        env={**os.environ, "COLUMNS": "100", "LINES": "30", "TERM": "xterm"},
-        stdout=writer,
-        stderr=subprocess.DEVNULL,
-    )
+    with (folder / "errors").open("wb") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "visatb", "run", *arguments],
+            cwd=folder,
+            env={**os.environ, "COLUMNS": "100", "LINES": "30", "TERM": "xterm"},
+            stdout=writer,
+            stderr=errors,
+        )
     os.close(writer)
     shown = b""
     while True:
@@ -206,8 +206,33 @@ def test_a_terminal_shows_the_whole_and_what_is_at_work_by_its_name(tmp_path):
         if not piece:
             break
         shown += piece
-    assert process.wait(60) == 0
+    code = process.wait(60)
+    os.close(reader)
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    return code, text, (folder / "errors").read_text(encoding="utf-8")
+
+
+def test_what_is_wrong_is_on_standard_error_too_where_that_is_not_the_terminal(tmp_path):
+    folder = write_project(tmp_path, train="exit 7 # {data} {output} {weights}")
+    code, shown, errors = in_terminal(folder, "--only", "mini")
+    assert code == 5
+    wrong = "visatb: mini: train: failed with exit code 7; "
+    assert wrong in shown
+    assert wrong in errors
+
+
+def test_a_terminal_shows_the_whole_and_what_is_at_work_by_its_name(tmp_path):
+    train = "printf '\\r 1/1'; sleep 1; mkdir {output}; touch {output}/m # {data} {weights}"
+    evaluate = 'echo \'{{"a": {{"em": 1}}, "b": {{"em": 1}}}}\' > {scores} # {model}'
+    folder = write_project(
+        tmp_path,
+        train=train,
+        evaluate=evaluate,
+        run="gpus = [4]\n",
+        head='visatb_project = 1\nmethods = ["EW"]\n',
+    )
+    code, text, _ = in_terminal(folder, "--only", "with_mini:b")
+    assert code == 0
     assert "with_mini:b: train begins on GPU 4" in text
     assert "0/1 steps (0%), 0/2 stages, 1 at work" in text
     assert re.search(r"with_mini:b: train +4 +1/1 \(100%\) +\d\.\d s", text)

@@ -12,11 +12,15 @@ from running_project import HEAD, finish, journal, markers, write_project
 from visatb import DataError, FileError, per_sample
 from visatb.procedure import load_plan
 from visatb.running import results_in
-from visatb.running.markers import Marker
+from visatb.running.markers import Marker, read_marker
 from visatb.running.results_in import check_ids, read_scores
 
 ASKED = {"vqa": ["em"], "cap": ["cider", "bleu"]}
 RIGHT = '{"vqa": {"em": {"1": 100, "2": 0}}, "cap": {"cider": 1.25, "bleu": 30}}'
+
+
+# Braces that a command has for itself.
+BRACES = str.maketrans({"{": "{{", "}": "}}"})
 
 
 # --- what an evaluation writes --------------------------------------------------------------------
@@ -86,6 +90,10 @@ def wrapped(**members: object) -> str:
             RIGHT.replace('"2": 0', '"2": "0"'),
             's.json: vqa.em: sample "2" has "0"; expected a finite number',
         ),
+        (
+            RIGHT.replace('"2"', '"x\\u0000y"'),
+            's.json: vqa.em: sample "x\\u0000y"; a name has no NUL in it',
+        ),
         (RIGHT.replace('"2"', '"1"'), 's.json: "1" is there twice'),
         (RIGHT.replace('"vqa"', '"cap"', 1), 's.json: "cap" is there twice'),
         (RIGHT.replace('"vqa"', '"ocr"', 1), 's.json: the task "vqa" is missing'),
@@ -123,6 +131,25 @@ def test_scores_by_sample_are_of_the_samples_that_were_asked(folder, values, mes
     with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
         check_ids({"vqa": {"em": values}}, "s.json", {"vqa": Path("ids.txt")})
     check_ids({"vqa": {"em": {"2": 1, "1": 0}, "one": 3}}, "s.json", {"vqa": Path("ids.txt")})
+
+
+def test_a_list_of_ids_that_is_not_utf8_is_named(folder):
+    Path("ids.txt").write_bytes(b"\xff\n")
+    with pytest.raises(DataError, match=r"^ids\.txt: not UTF-8$"):
+        check_ids({"vqa": {"em": {"1": 1}}}, "s.json", {"vqa": Path("ids.txt")})
+
+
+def test_scores_by_sample_of_other_samples_are_not_done(tmp_path):
+    values = json.dumps({"a": {"em": {"other": 1}}, "b": {"em": 1}}).translate(BRACES)
+    evaluate = f"echo '{values}' > {{scores}} # {{model}} {{questions}}"
+    folder = write_project(tmp_path, evaluate=evaluate)
+    code, _, err = finish(folder, "--only", "mini", LITTLE_SECONDS="0")
+    assert (code, err) == (
+        5,
+        "visatb: mini: evaluate: ended well, but visatb-output/runs/mini/evaluate.json: a.em: "
+        '"other" is no sample of it in visatb-output/subsets/validation/a.txt\n',
+    )
+    assert set(markers(folder)) == {"mini/train.done"}
 
 
 # --- commands -------------------------------------------------------------------------------------
@@ -304,6 +331,20 @@ def test_a_material_that_changed_is_no_longer_used(tmp_path, name):
     assert journal(folder) == []
 
 
+def test_scores_are_held_against_no_other_ids_than_the_plans(tmp_path):
+    folder = write_project(tmp_path)
+    finish(folder, "--dry-run")
+    ids = folder / "visatb-output/subsets/validation/a.txt"
+    ids.write_text("x\ny", encoding="utf-8")
+    code, _, err = finish(folder, "--only", "mini", LITTLE_SECONDS="0")
+    assert (code, err) == (
+        3,
+        "visatb: mini: evaluate: visatb-output/subsets/validation/a.txt: is not what the plan "
+        "made; `visatb plan` makes it again\n",
+    )
+    assert set(markers(folder)) == {"mini/train.done"}
+
+
 def test_a_planning_that_was_cut_off_is_made_up_for(tmp_path):
     folder = write_project(tmp_path)
     finish(folder, "--dry-run")
@@ -351,6 +392,31 @@ def test_markers_of_another_plan_are_refused(tmp_path):
     assert finish(folder)[2].startswith("visatb: visatb-output/runs/mini/train.done: not JSON: ")
 
 
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"scores": None},
+        {"scores": {"a": 1}},
+        {"scores": {"a": {"em": None}}},
+        {"scores": {"a": {"em": {}}}},
+        {"scores": {"a": {"em": {"1": "x"}}}},
+        {"attempt": 7},
+        {"began": "now"},
+        {"steps": 1.5},
+        {"visatb_done": 2},
+        {"more": 1},
+    ],
+)
+def test_a_marker_of_another_make_is_refused(folder, broken):
+    marker = Marker("p", "mini", "evaluate", "0", "true", "h", 1, 2.5, scores={"a": {"em": 1}})
+    marker.save(Path("m.done"))
+    assert read_marker(Path("m.done"), "p") == marker
+    content = json.loads(Path("m.done").read_bytes())
+    Path("m.done").write_text(json.dumps({**content, **broken}), encoding="utf-8")
+    with pytest.raises(DataError, match=r"^m\.done: not as `visatb run` writes it$"):
+        read_marker(Path("m.done"), "p")
+
+
 @pytest.mark.parametrize("option", ["--only", "--take"])
 def test_an_unknown_run_is_refused(folder, command, option):
     write_project(folder)
@@ -370,6 +436,10 @@ def test_an_unknown_run_is_refused(folder, command, option):
         (["--gpus", "0"], "--gpus 0: a command of this project takes 2"),
         (["--jobs", "0"], "--jobs 0: expected 1 or more"),
         (["--take", "mini="], "--take mini=: expected a file after the ="),
+        (["--take", "mini", "--dry-run"], "--take and --dry-run do not go together"),
+        (["--collect", "--dry-run"], "--collect and --dry-run do not go together"),
+        (["--only", "mini", "--take", "mini"], "--take and --only do not go together"),
+        (["--only", "mini", "--collect"], "--collect and --only do not go together"),
     ],
 )
 def test_wrong_options_are_refused(folder, command, arguments, message):

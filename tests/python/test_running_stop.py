@@ -25,6 +25,8 @@ from running_project import (
     write_project,
 )
 
+from visatb.cli import main
+from visatb.running import gather, leftovers, locks, runner
 from visatb.running import start as supervisor
 from visatb.running.order import Needed
 from visatb.running.wake import Bell
@@ -125,6 +127,42 @@ def test_a_closed_terminal_stops_nothing(slow):
     assert list(markers(slow)) == ["mini/train.done"]
 
 
+MEASURING = ("mini", "with_mini:a", "with_mini:b")
+
+
+def test_a_signal_ends_the_wait_for_another_that_makes_weights(slow):
+    write_project(slow)
+    assert finish(slow, "--only", *MEASURING, LITTLE_SECONDS="0")[0] == 0
+    lock = locks.take(slow / "visatb-output/locks/gather.lock")
+    process = start(slow, "--only", "VisATB")
+    status = Path(f"/proc/{process.pid}/status")
+    deadline = time.monotonic() + 20
+    while not int(status.read_text().split("SigCgt:")[1].split()[0], 16) >> signal.SIGCHLD - 1 & 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGTERM)
+    out, _ = process.communicate(timeout=20)
+    lock.release()
+    assert process.returncode == 143
+    assert out.splitlines()[-1] == "ended by SIGTERM; `visatb run` goes on from here"
+    assert "begins" not in out
+
+
+def test_nothing_is_begun_after_a_signal_that_came_while_weights_were_made(
+    slow, monkeypatch, capsys
+):
+    write_project(slow)
+    assert finish(slow, "--only", *MEASURING, LITTLE_SECONDS="0")[0] == 0
+
+    def interrupted(*_: object) -> gather.Gathered:
+        os.kill(os.getpid(), signal.SIGINT)
+        return gather.Gathered()
+
+    monkeypatch.setattr(runner, "gather_weights", interrupted)
+    assert main(["run", str(slow / "visatb.toml"), "--only", "VisATB"]) == 130
+    assert "begins" not in capsys.readouterr().out
+
+
 def test_the_stopped_plan_goes_on_to_its_end(slow):
     write_project(slow)
     process = start(slow, LITTLE_SECONDS="0.3")
@@ -150,6 +188,34 @@ def test_the_end_of_a_command_wakes_at_once_and_a_signal_is_told():
     finally:
         bell.close()
     assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
+
+
+def test_a_signal_that_was_ignored_stays_so_as_nohup_means_it():
+    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    bell = Bell([signal.SIGUSR1, signal.SIGUSR2])
+    try:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert bell.wait(0) == []
+        os.kill(os.getpid(), signal.SIGUSR2)
+        assert bell.wait(30) == [signal.SIGUSR2]
+    finally:
+        bell.close()
+        after = signal.signal(signal.SIGUSR1, before)
+    assert after == signal.SIG_IGN
+
+
+def test_a_port_is_held_as_long_as_its_command_works_though_the_run_is_killed(slow):
+    train = "echo {port} > port; mv port told; while test ! -e go; do sleep 0.02; done"
+    write_project(slow, train=f"{train}{NAMES}")
+    process = start(slow, "--only", "mini")
+    wait_for(slow / "told")
+    process.kill()
+    process.communicate()
+    port = (slow / "told").read_text(encoding="utf-8").strip()
+    (path,) = (slow / "visatb-output/locks").glob(f"*/port {port}.lock")
+    assert locks.take(path) is None
+    (slow / "go").touch()
+    locks.wait_for(path).release()
 
 
 # --- a supervisor by itself -----------------------------------------------------------------------
@@ -243,14 +309,32 @@ def test_a_second_interrupt_ends_what_a_command_left_at_once(tmp_path):
 
 
 def test_a_signal_is_heard_while_a_large_file_is_read(tmp_path):
-    endless = Needed("/dev/zero", "0" * 64, "what the plan made")
+    # Whoever opens it reads it, and so listens already.
+    os.mkfifo(tmp_path / "endless")
+    endless = Needed(str(tmp_path / "endless"), "0" * 64, "what the plan made")
     process = supervise(tmp_path, "true", needed=(endless,))
-    time.sleep(0.5)
-    process.send_signal(signal.SIGTERM)
-    told = json.loads(process.communicate(timeout=10)[0] or "{}")
-    # One that came before there was a handler ends it as well.
-    assert told.get("kind", "stopped") == "stopped"
+    with (tmp_path / "endless").open("wb", buffering=0) as file, suppress(BrokenPipeError):
+        process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            file.write(bytes(1 << 16))
+    told = json.loads(process.communicate(timeout=10)[0])
+    assert told == {"kind": "stopped", "message": "was stopped"}
     assert not (tmp_path / "train.log").exists()
+
+
+@pytest.mark.parametrize(("host", "is_ended"), [(os.uname().nodename, True), ("another", False)])
+def test_only_what_an_attempt_on_this_machine_left_is_ended(tmp_path, host, is_ended):
+    # Its name is in the environment of a process here too: one that another machine cannot mean.
+    left = subprocess.Popen(["/bin/sleep", "30"], env={leftovers.VARIABLE: "left"})
+    lock = locks.take(tmp_path / "lock")
+    lock.describe({"host": host, "attempt": "left"})
+    try:
+        supervise(tmp_path, "true", lock=lock.descriptor).communicate(timeout=20)
+        assert (left.poll() is not None) == is_ended
+    finally:
+        left.kill()
+        left.wait()
 
 
 def test_locks_are_free_before_anybody_is_told_and_a_message_needs_no_reader(tmp_path):

@@ -160,6 +160,53 @@ def test_what_a_failed_evaluation_wrote_is_not_taken_as_its_result(tmp_path):
     assert finish(folder, "--take", "mini")[1] == "mini: taken in\n"
 
 
+def test_what_an_evaluation_of_an_earlier_training_wrote_is_not_taken(tmp_path):
+    folder = write_project(tmp_path)
+    assert finish(folder, "--only", "mini", LITTLE_SECONDS="0")[0] == 0
+    run = folder / "visatb-output/runs/mini"
+    training = json.loads((run / "train.done").read_bytes())
+    for trained in ({**training, "attempt": "another"}, None):
+        (run / "train.done").unlink(missing_ok=True)
+        if trained is not None:
+            (run / "train.done").write_text(json.dumps(trained), encoding="utf-8")
+        code, _, err = finish(folder, "--take", "mini")
+        assert (code, err) == (
+            3,
+            "visatb: mini: evaluate: was of an earlier training, or other tasks; "
+            "where what it wrote was made anew since, expected "
+            "visatb-output/runs/mini/evaluate.done to be removed\n",
+        )
+    (run / "evaluate.done").unlink()
+    assert finish(folder, "--take", "mini")[1] == "mini: taken in\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("data/validation/a.json", "mini"),
+        ("subsets/validation/a.txt", "mini"),
+        ("subsets/validation/a.txt", "mini=s.json"),
+    ],
+)
+def test_nothing_is_taken_that_is_held_against_other_samples_than_the_plans(
+    planned, command, name, wanted
+):
+    Path("s.json").write_text(scores_of(50, 40), encoding="utf-8")
+    Path("visatb-output/runs/mini").mkdir(parents=True)
+    shutil.copy("s.json", "visatb-output/runs/mini/evaluate.json")
+    changed = Path("visatb-output") / name
+    before = changed.read_bytes()
+    changed.write_bytes(before + b"\n")
+    ran = command("run", "--take", wanted)
+    assert (ran.code, ran.err) == (
+        3,
+        f"visatb: visatb-output/{name}: is not what the plan made; `visatb plan` makes it again\n",
+    )
+    assert markers(planned) == {}
+    changed.write_bytes(before)
+    assert command("run", "--take", wanted).code == 0
+
+
 def test_a_run_that_is_at_work_is_not_taken(tmp_path):
     folder = write_project(tmp_path, run="jobs = 1\n")
     process = start(folder, "--only", "mini", LITTLE_SECONDS="1.0")
@@ -313,6 +360,34 @@ def test_an_id_by_which_answers_cannot_be_matched_is_refused_before_anything_is_
         'visatb: visatb.toml: data.id: "uid", by which answers are not matched with samples; '
         f"expected {either(IDS)}, or a command that names {{scores}}\n",
     )
+
+
+@pytest.mark.parametrize("safe", ["", "1"])
+def test_answers_are_scored_by_the_visatb_that_runs_whatever_is_on_the_path(tmp_path, safe):
+    (tmp_path / "other/visatb").mkdir(parents=True)
+    (tmp_path / "other/visatb/__init__.py").write_text("raise SystemExit(9)", encoding="utf-8")
+    review = {"question_id": 1, "tuple": [8, 6], "content": "x", "category": "conv"}
+    (tmp_path / "a.jsonl").write_text(f"{json.dumps(review)}\n", encoding="utf-8")
+    wanted = {"path": str(tmp_path), "asked": {"a": ["judge"]}, "references": {}}
+    ran = subprocess.run(
+        [sys.executable, answers.__file__],
+        input=json.dumps(wanted),
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "other"), "PYTHONSAFEPATH": safe},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(ran.stdout)["scores"] == {"a": {"judge": {"1": 75.0}}}
+
+
+def test_what_scores_answers_imports_nothing_from_its_own_folder():
+    code = (
+        f"import runpy, sys\nsys.path.insert(0, {str(Path(answers.__file__).parent)!r})\n"
+        f"runpy.run_path({answers.__file__!r})['_load']()\nimport inputs"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "No module named 'inputs'" in ran.stderr
 
 
 def test_reviews_of_a_judge_need_no_samples(tmp_path):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
+import os
 import pickle
+import threading
 from pathlib import Path
 
 import pytest
@@ -20,15 +23,21 @@ FEW = {"resamples": 60, "confidence": 0.9}
 # --- the file -------------------------------------------------------------------------------------
 
 
-def test_the_file_is_the_librarys_with_a_member_more(full_files):
+def of_samples() -> str:
+    return hashlib.sha256(Path("answers.jsonl").read_bytes()).hexdigest()
+
+
+def test_the_file_is_the_librarys_with_two_members_more(full_files):
     plain = visatb.compute_weights("scores.json", intervals=False)
     weights = visatb.compute_weights("scores.json", **FEW)
     assert plain.intervals is None
     assert weights.to_json().startswith(
-        plain.to_json().removesuffix("\n}\n") + ',\n  "intervals": {\n'
+        plain.to_json().removesuffix("\n}\n")
+        + f',\n  "per_sample_sha256": "{of_samples()}",\n  "intervals": {{\n'
     )
     assert weights.to_json().endswith("\n  }\n}\n")
-    assert json.loads(weights.to_json()) == {**plain.data, "intervals": weights.intervals}
+    more = {"per_sample_sha256": of_samples(), "intervals": weights.intervals}
+    assert json.loads(weights.to_json()) == {**plain.data, **more}
     weights.save("weights.json")
     assert visatb.load_weights("weights.json").tolist() == pytest.approx(
         list(weights.weights.values()), rel=1e-7
@@ -86,6 +95,18 @@ def test_another_file_may_be_given(full_files):
     assert given.intervals == expected
 
 
+def test_scores_by_sample_may_come_out_of_a_pipe(full_files):
+    expected = visatb.compute_weights("scores.json", **FEW).to_json()
+    reader, writer = os.pipe()
+    content = Path("answers.jsonl").read_bytes()
+    thread = threading.Thread(target=lambda: (os.write(writer, content), os.close(writer)))
+    thread.start()
+    given = visatb.compute_weights("scores.json", per_sample=f"/dev/fd/{reader}", **FEW)
+    thread.join()
+    os.close(reader)
+    assert given.to_json() == expected
+
+
 def test_a_sheet_may_have_one_too(worked, folder, examples):
     document, values = sampled(worked("full"))
     rows = ["run,task,metric,score,higher_is_better"]
@@ -137,7 +158,7 @@ def test_a_score_without_values_is_named_and_only_refused_where_intervals_were_a
         visatb.compute_weights("scores.json", intervals=True)
     assert str(caught.value) == message
     weights = visatb.compute_weights("scores.json")
-    assert weights.to_json() == plain.to_json()
+    assert weights.data == {**plain.data, "per_sample_sha256": of_samples()}
     assert weights.warnings == [
         *plain.warnings,
         visatb.ScoreWarning("no_intervals", "per_sample", f"no intervals: {message}"),

@@ -86,11 +86,11 @@ def intervals_member(
     return {**intervals, "warnings": warnings}
 
 
-def with_intervals(text: str, intervals: dict[str, Any]) -> str:
-    """The text of weights.json with the member behind its others, which stay to the byte."""
+def with_member(text: str, name: str, value: Any) -> str:
+    """The text of weights.json with a member behind its others, which stay to the byte."""
     whole, brace, end = text.rpartition("\n}")
-    member = json.dumps(intervals, indent=2, ensure_ascii=False).replace("\n", "\n  ")
-    return f'{whole},\n  "intervals": {member}{brace}{end}'
+    member = json.dumps(value, indent=2, ensure_ascii=False).replace("\n", "\n  ")
+    return f'{whole},\n  "{name}": {member}{brace}{end}'
 
 
 def _resampled(

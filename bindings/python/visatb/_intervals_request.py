@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 
 from ._arguments import file_name
 from ._errors import ArgumentError, DataError, FileError
-from ._intervals_member import Options, Progress, first_missing, intervals_member, with_intervals
+from ._intervals_member import Options, Progress, first_missing, intervals_member, with_member
 from ._measurement import measurement_of, scores_by_key
 from ._samples import read_samples
 from ._sources import PathLike, shown
@@ -90,16 +91,15 @@ def add_intervals(text: str, scores: ScoreFile, request: Request) -> Result:
             )
         return Result(text, [])
     try:
-        return Result(_text(text, path, scores, request), [])
-    except (FileError, _IncompleteError) as reason:
+        return _with_samples(text, path, scores, request, must=must)
+    except FileError as reason:
         if must:
             raise
-        message = f"no intervals: {reason}"
-        return Result(text, [{"code": "no_intervals", "path": "per_sample", "message": message}])
+        return Result(text, [_no_intervals(str(reason))])
 
 
-class _IncompleteError(DataError):
-    """Nothing is wrong with the file, but it does not have what the form needs."""
+def _no_intervals(why: str) -> dict[str, str]:
+    return {"code": "no_intervals", "path": "per_sample", "message": f"no intervals: {why}"}
 
 
 def _file(scores: ScoreFile, request: Request) -> str | None:
@@ -113,15 +113,22 @@ def _file(scores: ScoreFile, request: Request) -> str | None:
     return os.path.join(scores.folder, named)  # noqa: PTH118 - messages show it as it was given
 
 
-def _text(text: str, path: str, scores: ScoreFile, request: Request) -> str:
-    by_key = scores_by_key(scores.document)
-    samples = read_samples(path, by_key, scores.name, scores.units)
+def _with_samples(
+    text: str, path: str, scores: ScoreFile, request: Request, *, must: bool
+) -> Result:
+    """The text with the hash of what was read, and with intervals where that has all of it."""
+    by_key, digest = scores_by_key(scores.document), hashlib.sha256()
+    samples = read_samples(path, by_key, scores.name, scores.units, digest.update)
+    text = with_member(text, "per_sample_sha256", digest.hexdigest())
     measurement = measurement_of(scores.document, scores.form)
     missing = first_missing(measurement.needed(), samples)
     if missing is not None:
-        raise _IncompleteError(
-            f"{shown(path)}: no line for {place_of(*missing)}, which the {scores.form} form needs"
-        )
+        # Nothing is wrong with the file, but it does not have what the form needs.
+        place = f"{shown(path)}: no line for {place_of(*missing)}"
+        message = f"{place}, which the {scores.form} form needs"
+        if must:
+            raise DataError(message)
+        return Result(text, [_no_intervals(message)])
     try:
         member = intervals_member(
             measurement,
@@ -135,4 +142,4 @@ def _text(text: str, path: str, scores: ScoreFile, request: Request) -> str:
     except MemoryError:
         count = request.options.resamples
         raise ArgumentError(f"resamples = {count}: too many for this machine's memory") from None
-    return with_intervals(text, member)
+    return Result(with_member(text, "intervals", member), [])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, NoReturn
 
 import numpy as np
@@ -12,7 +12,7 @@ from ._errors import DataError
 from ._measurement import Key
 from ._sources import PathLike, shown
 from .intervals import Vector
-from .per_sample import SampleValues, place_of, read_per_sample
+from .per_sample import SampleValues, lines_of, place_of
 
 # How far a score may stand from the mean of its values: a rounding in the file, not another file.
 _RELATIVE = 1e-6
@@ -35,7 +35,11 @@ class TaskSamples(NamedTuple):
 
 
 def read_samples(
-    path: PathLike, scores: Mapping[Key, float], scores_name: str, tasks: Iterable[str]
+    path: PathLike,
+    scores: Mapping[Key, float],
+    scores_name: str,
+    tasks: Iterable[str],
+    note: Callable[[bytes], object],
 ) -> dict[str, TaskSamples]:
     """The values of every task.
 
@@ -44,11 +48,12 @@ def read_samples(
         scores: those of the score file.
         scores_name: how messages call it.
         tasks: the names of its tasks.
+        note: is given all that is read.
 
     Errors: FileError, DataError (a line that is wrong, or of another score file).
     """
     reader = _Reader(shown(str(path)), scores, scores_name, tasks)
-    for number, line in read_per_sample(path):
+    for number, line in lines_of(path, note):
         reader.add(number, line)
     return reader.found
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -80,11 +80,17 @@ def read_per_sample(path: PathLike) -> Iterator[tuple[int, SampleValues]]:
     Errors: ArgumentError (no path), FileError (it cannot be read), DataError (its message names the
     line and what is wrong). That names, samples and scores fit a score file is not checked here.
     """
+    return lines_of(path, lambda _: None)
+
+
+def lines_of(path: PathLike, note: Callable[[bytes], object]) -> Iterator[tuple[int, SampleValues]]:
+    """As `read_per_sample`; the bytes of each line are noted, for a pipe is read only once."""
     name = file_name("path", path)
     known: dict[tuple[str, str, str], int] = {}
     try:
         with Path(name).open("rb") as file:
             for number, content in enumerate(file, 1):
+                note(content)
                 line = _Line(shown(name), number)
                 values = line.parse(content)
                 if values[:3] in known:

@@ -74,6 +74,7 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs, takes in, or collects."""
+    _check_together(arguments)
     project = _with_options(load_project(arguments.project), arguments)
     plan, is_new = plan_of(project)
     display = run_display.display()
@@ -111,6 +112,15 @@ def run(arguments: argparse.Namespace) -> int:
         display.close()
     run_formats.conclude(report, display, book)
     return exit_code(report)
+
+
+def _check_together(arguments: argparse.Namespace) -> None:
+    """Refuses options of which one would be ignored."""
+    given = [name for name in ("take", "collect") if getattr(arguments, name)]
+    for other in ("only", "dry_run"):
+        if given and getattr(arguments, other):
+            option = other.replace("_", "-")
+            raise ArgumentError(f"--{given[0]} and --{option} do not go together")
 
 
 def _with_options(project: Project, arguments: argparse.Namespace) -> Project:

@@ -104,13 +104,19 @@ class Picture(Lines):
 
         self._console = Console(highlight=False, emoji=False)
         self._live: Live | None = None
+        self._has_errors_apart = sys.stderr is not None and not sys.stderr.isatty()
 
     def open(self) -> None:
         """Begins."""
         from rich.live import Live
 
         # Without a thread of its own: it is refreshed by every tick.
-        self._live = Live(console=self._console, auto_refresh=False, transient=True)
+        self._live = Live(
+            console=self._console,
+            auto_refresh=False,
+            transient=True,
+            redirect_stderr=not self._has_errors_apart,
+        )
         self._live.start()
 
     def close(self) -> None:
@@ -126,9 +132,11 @@ class Picture(Lines):
         self._safely(lambda: self._console.print(Text(printable(text))))
 
     def warn(self, text: str) -> None:
-        """Lines above the picture."""
+        """Lines above the picture; on standard error too where that is not the terminal."""
         from rich.text import Text
 
+        if self._has_errors_apart:
+            super().warn(text)
         lines = "\n".join(printable(line) for line in text.split("\n"))
         self._safely(lambda: self._console.print(Text(f"visatb: {lines}", style="bold")))
 

@@ -103,7 +103,8 @@ def _check_known(project: Project, place: str, template: str, known: Iterable[st
         )
     for piece in pieces(template):
         if piece.is_placeholder and piece.is_quoted:
+            more = " (an apostrophe in a here-document opens some)" if "<<" in template else ""
             raise DataError(
-                f"{project.file}: {place}: {{{piece.text}}} stands inside quotes; visatb quotes "
-                "what it fills in"
+                f"{project.file}: {place}: {{{piece.text}}} stands inside quotes{more}; visatb "
+                "quotes what it fills in"
             )

@@ -16,7 +16,6 @@ from .project import Sampling
 from .records import Sample
 
 ALL, LARGE, MINI = "all", "large", "mini"
-SUBSETS = (ALL, LARGE, MINI)
 
 
 def in_order(names: Iterable[str], seed: int, purpose: str) -> list[str]:

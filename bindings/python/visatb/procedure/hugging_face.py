@@ -139,21 +139,27 @@ def _shared(dataset: Any, field: str | None, where: str) -> list[str | None]:
     values = dataset[field][:]
     present = [row for row, value in enumerate(values) if value is not None and value != ""]
     shared: list[str | None] = [None] * len(dataset)
-    for row, text in zip(present, _texts(dataset.select(present), field, where), strict=True):
+    for row, text in zip(present, _texts(dataset, field, where, present), strict=True):
         shared[row] = text
     return shared
 
 
-def _texts(dataset: Any, field: str, where: str) -> list[str]:
-    """A column as strings; the names of a ClassLabel in place of its numbers."""
-    feature = dataset.features[field]
-    values = dataset[field][:]
-    if hasattr(feature, "int2str"):
-        return [str(feature.int2str(value)) for value in values]
-    for row, value in enumerate(values):
-        if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
-            raise DataError(
-                f'{where}: row {row}: "{field}" is {str(value)[:60]!r}; expected a string or a '
-                "whole number"
-            )
-    return [str(value) for value in values]
+def _texts(dataset: Any, field: str, where: str, rows: Sequence[int] | None = None) -> list[str]:
+    """A column, or these rows of it, as strings; the names of a ClassLabel for its numbers.
+
+    Errors: DataError.
+    """
+    labels = getattr(dataset.features[field], "names", None)
+    values, texts = dataset[field][:], []
+    for row in range(len(values)) if rows is None else rows:
+        value = values[row]
+        expected = "a string or a whole number"
+        is_right = isinstance(value, (str, int)) and not isinstance(value, bool) and value != ""
+        if labels is not None:
+            expected = f"a label, 0 to {len(labels) - 1}"
+            is_right = isinstance(value, int) and 0 <= value < len(labels)
+        if not is_right:
+            found = str(value)[:60]
+            raise DataError(f'{where}: row {row}: "{field}" is {found!r}; expected {expected}')
+        texts.append(str(value) if labels is None else labels[value])
+    return texts

@@ -99,7 +99,7 @@ class Writer:
     def _list(self, task: str, split: str, subset: str, ids: Iterable[str]) -> None:
         lines = sorted(ids)
         self._listed[task, split, subset] = frozenset(lines)
-        content = "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogatepass")
+        content = "".join(f"{line}\n" for line in lines).encode()
         ending = f".{subset}" if split == "train" else ""
         file = f"subsets/{split}/{file_name_of(task)}{ending}.txt"
         path = self._folder / file

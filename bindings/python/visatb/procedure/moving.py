@@ -7,6 +7,7 @@ and by which a file of somebody else's is told from those.
 
 from __future__ import annotations
 
+import filecmp
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -28,6 +29,8 @@ LIST = "files.json"
 def move_in(plan: Plan, new: Path, project: Project) -> None:
     """Puts a plan and its folders, all made in a new folder, into the place of an earlier one.
 
+    One that is the same to the byte is left where it is: commands may be reading its files.
+
     Errors: DataError (what is there is not a plan's, or runs of it have begun), FileError; what was
     there is then as it was.
     """
@@ -42,6 +45,8 @@ def move_in(plan: Plan, new: Path, project: Project) -> None:
         )
     for folder in FOLDERS:
         _write_list(new / folder, plan)
+    if _is_same(output, new):
+        return
     try:
         with ExitStack() as undo:
             for source, target in _moves(output, new):
@@ -50,6 +55,16 @@ def move_in(plan: Plan, new: Path, project: Project) -> None:
             undo.pop_all()
     except OSError as reason:
         raise FileError(f"{shown(str(output))}: cannot be written: {reason.strerror}") from reason
+
+
+def _is_same(output: Path, new: Path) -> bool:
+    # More than its list names is in no folder.
+    names = [f"{folder}/{name}" for folder in FOLDERS for name in _files_in(new / folder)]
+    names.append(FILE)
+    try:
+        return all(filecmp.cmp(output / name, new / name, shallow=False) for name in names)
+    except OSError:
+        return False
 
 
 def _moves(output: Path, new: Path) -> Iterator[tuple[Path, Path]]:

@@ -35,15 +35,17 @@ class Evaluation:
 def evaluations(project: Project, run: Run) -> list[Evaluation]:
     """The commands that evaluate a run."""
     tasks = {task.name: task for task in project.tasks}
-    together: dict[str, list[str]] = {}
+    together = []
     found = []
     for name in run.scores:
         template = evaluation_of(project, tasks[name])
         if "task" in placeholders(template) or tasks[name].evaluate:
             found.append(Evaluation(f"evaluate.{file_name_of(name)}", template, (name,)))
         else:
-            together.setdefault(template, []).append(name)
-    found += [Evaluation("evaluate", each, tuple(names)) for each, names in together.items()]
+            together.append(name)
+    if together:
+        # None of them has a command of its own.
+        found.append(Evaluation("evaluate", project.commands.evaluate or "", tuple(together)))
     return found
 
 

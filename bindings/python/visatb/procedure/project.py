@@ -439,6 +439,8 @@ def _check_where_samples_are(root: Section, project: Project) -> None:
     whole = bool(project.data.hugging_face or dict(project.data.files).get("train"))
     ways = sum((bool(sized), bool(by_task), whole))
     if ways == 1 and (whole or len(sized) + len(by_task) == len(project.trained)):
+        if sized or project.data.hugging_face:
+            _check_no_files(root, project, "samples" if sized else "data.hugging_face")
         return
     if ways == 1:
         lacking = _first_without(project.trained, sized or by_task)
@@ -450,6 +452,16 @@ def _check_where_samples_are(root: Section, project: Project) -> None:
         f"{what}; expected data.train or data.hugging_face, or for every task its train or its "
         "samples",
     )
+
+
+def _check_no_files(root: Section, project: Project, instead: str) -> None:
+    """Refuses files of any split, which nobody would read."""
+    what = f"there is {instead} too, so no file is read; expected one of them"
+    for split, _ in project.data.files:
+        raise root.section("data").fault(split, what)
+    for task in project.tasks:
+        for split, _ in task.files:
+            raise _of_task(root, task.name).fault(split, what)
 
 
 def _of_task(root: Section, name: str) -> Section:

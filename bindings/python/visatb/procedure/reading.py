@@ -212,11 +212,17 @@ class _Dealer:
 
     def __init__(self, project: Project, tables: Mapping[str, Table]) -> None:
         self._project = project
-        self._there = {split: {one.task for one in of.samples} for split, of in tables.items()}
+        self._there: dict[str, set[str]] = {}
+        training: list[Sample] = []
+        for split, table in tables.items():
+            for one in table.samples:
+                own = one.split or split
+                self._there.setdefault(own, set()).add(one.task)
+                training += [one] if own == "train" else []
         self._fixed = {task.name for task in project.fixed}
         self._split_of: dict[str, str] | None = None
-        if project.data.together is not None and "train" in tables:
-            shared = (one.together for one in tables["train"].samples)
+        if project.data.together is not None and training:
+            shared = (one.together for one in training)
             values = dict.fromkeys(value for value in shared if value is not None)
             parts = {split: part for split, part in self._parts().items() if self._lack(split)}
             dealt = dealing.deal(values, parts, project.sampling.seed, "together")
@@ -224,17 +230,18 @@ class _Dealer:
 
     def deal(self, samples: list[Sample], task: str, split: str) -> dict[str, list[Sample]]:
         """{split: samples} of the samples that a table of some split has of a task."""
-        if self._project.data.split is not None:
-            return _by(samples, lambda one: one.split or split)
-        if split != "train":
-            return {split: samples}
+        found = _by(samples, lambda one: one.split or split)
+        training = found.pop("train", [])
         split_of = self._split_of or {}
-        shared = [one for one in samples if one.together is not None]
-        alone = [one for one in samples if one.together is None]
-        dealt = _by(shared, lambda one: split_of[one.together or ""])
-        for into, part in self._deal_alone(alone, task).items():
-            dealt.setdefault(into, []).extend(part)
-        return dealt
+        shared = [one for one in training if one.together is not None]
+        alone = [one for one in training if one.together is None]
+        for dealt in (
+            _by(shared, lambda one: split_of[one.together or ""]),
+            self._deal_alone(alone, task),
+        ):
+            for into, part in dealt.items():
+                found.setdefault(into, []).extend(part)
+        return found
 
     def _deal_alone(self, samples: list[Sample], task: str) -> dict[str, list[Sample]]:
         # A task of fixed weight is not scored.

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, NamedTuple
 from .._errors import DataError, FileError
 from .._sources import shown
 from .project import SPLITS, Data
+from .section import is_one_line
 
 # What data sets call the middle one.
 _SPLIT_NAMES = {split: split for split in SPLITS} | {"val": "validation", "dev": "validation"}
@@ -211,8 +212,8 @@ def check_id(name: str, field: str, where: str) -> None:
 
     Errors: DataError.
     """
-    if not name.isprintable():
-        raise DataError(f'{where}: "{field}" has a control character in it')
+    if not is_one_line(name):
+        raise DataError(f'{where}: "{field}" has a control character or half a character in it')
 
 
 def _field(record: dict[str, Any], key: str, where: str, without: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import unicodedata
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import Any, TypeVar
@@ -20,6 +21,9 @@ NAMES = (
 
 # Above it a double, which score files are read into, leaves whole numbers out.
 _LARGEST = 2**53
+
+# Control characters, separators of lines and of paragraphs, lone surrogates.
+_UNFIT = {"Cc", "Zl", "Zp", "Cs"}
 
 _KINDS = {
     str: "a string",
@@ -192,7 +196,16 @@ def as_fraction(value: Any) -> Fraction | None:
 
 def is_name(text: str) -> bool:
     """Whether a text may name something that commands, files and messages name."""
-    return bool(text) and text == text.strip() and text.isprintable() and not text.startswith("-")
+    is_trimmed = bool(text) and text == text.strip()
+    return is_trimmed and is_one_line(text) and not text.startswith("-")
+
+
+def is_one_line(text: str) -> bool:
+    """Whether a text stands in one line of a file: no control characters, no half characters.
+
+    Spaces of any width, joiners and soft hyphens are none.
+    """
+    return text.isprintable() or all(unicodedata.category(char) not in _UNFIT for char in text)
 
 
 def brief(value: Any) -> str:

@@ -5,6 +5,7 @@ A supervisor, which must start fast, runs this file by its path for the answers 
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -57,9 +58,21 @@ def require_java(metric: str) -> None:
     require(metric)
 
 
+def _load() -> None:
+    """Has `visatb` be the package of this file, whatever else is on the path."""
+    here = Path(__file__).resolve().parent
+    # Python puts it there, unless it is told not to; it is no place to import from.
+    sys.path[:] = [one for one in sys.path if Path(one).resolve() != here]
+    found = importlib.util.spec_from_file_location("visatb", here.parent / "__init__.py")
+    assert found is not None  # noqa: S101 - for the types; it is a Python file
+    assert found.loader is not None  # noqa: S101
+    package = importlib.util.module_from_spec(found)
+    sys.modules["visatb"] = package
+    found.loader.exec_module(package)
+
+
 def _main() -> int:
-    # The folder of this file is no place to import from.
-    sys.path.pop(0)
+    _load()
     from visatb._errors import ArgumentError, Error
 
     order = json.load(sys.stdin)

@@ -38,8 +38,10 @@ class Book:
         path = stage.marker
         try:
             found = path.stat()
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as reason:  # of a disk that does not answer; its model is not to be removed
+            raise FileError(f"{called(path)}: {reason.strerror}") from reason
         state = (found.st_ino, found.st_size, found.st_mtime_ns)
         known = self._markers.get(path)
         if known is not None and known[0] == state:
@@ -154,8 +156,13 @@ class Book:
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file; "" where there is none."""
+    """The SHA-256 of a file; "" where there is none.
+
+    Errors: FileError.
+    """
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
+    except FileNotFoundError:
         return ""
+    except OSError as reason:
+        raise FileError(f"{called(path)}: {reason.strerror}") from reason

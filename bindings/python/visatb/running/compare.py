@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from ..procedure.places import RESULTS
@@ -10,18 +11,19 @@ from ..procedure.project import EW, STL
 from ..procedure.runs import COMPARE
 from .book import Book
 from .results_in import score_of
-from .whole import json_bytes, put, take_away, writing
+from .whole import Pause, json_bytes, put, take_away, writing
 
 
-def gather_results(book: Book) -> bool:
+def gather_results(book: Book, pause: Pause = time.sleep) -> bool:
     """Writes results.json if a baseline and another method are done; returns whether they are.
 
     If they no longer are, as after a run's folder was removed, what it said is removed too.
 
-    Errors: FileError, DataError (a marker that is none).
+    Errors: FileError, DataError (a marker that is none); what the pause raises, as in
+    `gather_weights`.
     """
     path = book.project.output / RESULTS
-    with writing(book.project.output):
+    with writing(book.project.output, pause):
         document = results_document(book)
         if document is None:
             take_away(path)

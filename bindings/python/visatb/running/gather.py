@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,11 @@ from ..procedure.plan import Plan
 from ..procedure.project import VISATB, Method, Project
 from ..procedure.runs import MEASURE
 from ..scores import Weights, compute_weights
-from .book import Book
+from .book import Book, sha256_of
 from .called import near
 from .markers import Scores
 from .results_in import score_of
-from .whole import json_bytes, put, take_away, writing
+from .whole import Pause, json_bytes, put, take_away, writing
 
 # Warnings that `visatb plan` has given already, before anything was trained.
 _SAID_BY_PLAN = {"few_mini_samples", "few_large_samples", "few_steps"}
@@ -44,18 +44,19 @@ class Gathered:
     notes: list[str] = field(default_factory=list)
 
 
-def gather_weights(book: Book) -> Gathered:
+def gather_weights(book: Book, pause: Pause = time.sleep) -> Gathered:
     """Writes what is made from the measuring runs, all of which must be done.
 
     Weights that the scores cannot carry are not written, what was there of them before is removed,
     and why is in the result.
 
-    Errors: FileError, DataError (a marker that is none).
+    Errors: FileError, DataError (a marker that is none); what the pause raises, between looks at
+    whether another still makes them.
     """
     project, plan = book.project, book.plan
     results = {run.name: book.result(run) or {} for run in plan.runs if run.purpose == MEASURE}
     gathered = Gathered()
-    with writing(project.output):
+    with writing(project.output, pause):
         lines = list(_per_sample(plan, results, gathered))
         if lines:
             put(project.output / PER_SAMPLE, per_sample_bytes(lines))
@@ -115,14 +116,25 @@ def _per_sample(
             for metric, value in scores.get(task, {}).items()
             if isinstance(value, dict)
         ]
-        if len({frozenset(table.values) for table in tables}) > 1:
-            why = "its runs were scored on different samples"
-        elif not all(map(_is_text, tables[0].values if tables else ())):
-            why = "an id of its samples has half a character (a lone surrogate)"
-        else:
+        why = _unfit(tables)
+        if why is None:
             yield from tables
-            continue
-        gathered.notes.append(f"{task}: {why}, so {PER_SAMPLE} is without it")
+        else:
+            gathered.notes.append(f"{task}: {why}, so {PER_SAMPLE} is without it")
+
+
+def _unfit(tables: Sequence[SampleValues]) -> str | None:
+    """Why the file cannot have the tables of a task."""
+    if len({frozenset(table.values) for table in tables}) > 1:
+        return "its runs were scored on different samples"
+    samples = tables[0].values if tables else {}
+    if len(samples) == 1:
+        return "its runs were scored on one sample"
+    if not all(map(_is_text, samples)):
+        return "an id of its samples has half a character (a lone surrogate)"
+    if any("\0" in sample for sample in samples):
+        return "an id of its samples has a NUL"
+    return None
 
 
 def _is_text(sample: str) -> bool:
@@ -168,10 +180,10 @@ def _is_current(path: Path, scores: Path, expected: Weights) -> bool:
     """
     try:
         data = json.loads(path.read_bytes())
-        by_sample = scores.with_name(PER_SAMPLE)
-        if by_sample.exists() and by_sample.stat().st_mtime_ns > path.stat().st_mtime_ns:
+        of_samples = data.get("per_sample_sha256", "")
+        if of_samples != sha256_of(scores.with_name(PER_SAMPLE)):
             return False
-        if data["scores_sha256"] != hashlib.sha256(scores.read_bytes()).hexdigest():
+        if data["scores_sha256"] != sha256_of(scores):
             return False
         return _is_close(data["temperature"], expected.temperature) and all(
             data[key].keys() == expected.data[key].keys()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from .._errors import DataError, FileError
 from .._write import keep, write_whole
 from .called import called, near
 from .order import Outcome
+from .results_in import check_value
 
 # {task: {metric: a score, or {sample: its score}}}
 Scores = dict[str, dict[str, Any]]
@@ -80,7 +81,8 @@ def read_marker(path: Path, plan: str) -> Marker | None:
     version = content.pop("visatb_done", None)
     try:
         marker = Marker(**content)
-    except TypeError:
+        _check_types(marker)
+    except (TypeError, DataError):
         version = None
     if version != 1:
         raise DataError(f"{called(path)}: not as `visatb run` writes it")
@@ -90,6 +92,18 @@ def read_marker(path: Path, plan: str) -> Marker | None:
             "another output in the project"
         )
     return marker
+
+
+def _check_types(marker: Marker) -> None:
+    kinds: dict[Any, Any] = {"str": str, "int": int, "float": (int, float), "Scores": dict}
+    for one in fields(marker):
+        if not isinstance(getattr(marker, one.name), kinds[one.type]):
+            raise TypeError(one.name)
+    for metrics in marker.scores.values():
+        if not isinstance(metrics, dict):
+            raise TypeError("scores")
+        for value in metrics.values():
+            check_value(value, "scores")
 
 
 def save_failure(path: Path, attempt: str, outcome: Outcome) -> None:

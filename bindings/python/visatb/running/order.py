@@ -26,11 +26,13 @@ class Needed:
         path: the file.
         sha256: of its content.
         what: what it is said not to be, where it is not: "what the plan made".
+        copy: what the command reads in its place, made when it begins; "" for the file itself.
     """
 
     path: str
     sha256: str
     what: str
+    copy: str = ""
 
 
 @dataclass(frozen=True)

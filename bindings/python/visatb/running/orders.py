@@ -13,6 +13,7 @@ from ..procedure.commands import quoted
 from ..procedure.materials import equal_weights
 from ..procedure.measures import check_metric
 from ..procedure.places import (
+    WEIGHTS,
     Evaluation,
     answers_folder,
     evaluation_values,
@@ -23,7 +24,7 @@ from ..procedure.places import (
     training_values,
     weights_file,
 )
-from ..procedure.plan import Material, Plan, Run
+from ..procedure.plan import Material, Plan, Run, Subset
 from ..procedure.project import Project
 from ..procedure.templates import fill, placeholders
 from .answers import require_java
@@ -67,20 +68,21 @@ def order_of(book: Book, stage: Stage, slot: Slot, port: int | None) -> Order:
         template=template_of(project, stage),
     )
     if stage.evaluation is None:
-        needed = [*_needed(project, plan, [run.data]), _weights(book, run)]
+        weights = _weights(book, stage)
+        values = training_values(project, plan, run) | quoted({"weights": weights.copy}) | given
         return dataclasses.replace(
             order,
-            line=fill(order.template, training_values(project, plan, run) | given),
+            line=fill(order.template, values),
             fresh=not project.commands.keep_partial,
-            needed=tuple(needed),
-            weights=needed[-1].sha256,
+            needed=(*_needed(project, plan, [run.data]), weights),
+            weights=weights.sha256,
             steps=run.steps,
         )
     values = evaluation_values(project, plan, run, stage.evaluation) | given
     return dataclasses.replace(
         order,
         line=fill(order.template, values),
-        needed=tuple(_questions(project, plan, run, stage.evaluation)),
+        needed=tuple(needed_by(project, plan, run, stage.evaluation)),
         training=book.training(run) or "",
     )
 
@@ -92,7 +94,8 @@ def check_of(project: Project, plan: Plan, run: Run, evaluation: Evaluation | No
     metrics = metrics_of(plan)
     asked = {task: metrics[task] for task in evaluation.tasks}
     names = placeholders(evaluation.template)
-    ids = _ids(project, plan, run, evaluation) if names & {"questions", "answers"} else {}
+    lists = _id_lists(plan, run, evaluation) if names & {"questions", "answers"} else []
+    ids = {subset.task: file_of(project.output / subset.file) for subset in lists}
     if "scores" in names:
         path = file_of(scores_file(project, run, evaluation))
         return Check("scores", path, asked, {}, ids)
@@ -140,19 +143,24 @@ def _check_reference(project: Project, task: str, reference: str | None, split: 
         )
 
 
-def _ids(project: Project, plan: Plan, run: Run, evaluation: Evaluation) -> dict[str, str]:
-    return {
-        subset.task: file_of(project.output / subset.file)
-        for subset in plan.subsets
-        if subset.split == run.split and subset.task in evaluation.tasks and subset.file
-    }
-
-
-def _questions(project: Project, plan: Plan, run: Run, evaluation: Evaluation) -> Iterable[Needed]:
+def needed_by(project: Project, plan: Plan, run: Run, evaluation: Evaluation) -> list[Needed]:
+    """What an evaluation reads, and what its scores are held against: samples and their ids."""
     if not placeholders(evaluation.template) & {"questions", "answers"}:
         return []
     found = (question_material(plan, run.split, task) for task in evaluation.tasks)
-    return _needed(project, plan, [material.file for material in found if material is not None])
+    files = [material.file for material in found if material is not None]
+    return _needed(project, plan, files) + [
+        Needed(file_of(project.output / subset.file), subset.sha256, _OF_PLAN)
+        for subset in _id_lists(plan, run, evaluation)
+    ]
+
+
+def _id_lists(plan: Plan, run: Run, evaluation: Evaluation) -> list[Subset]:
+    return [
+        subset
+        for subset in plan.subsets
+        if subset.split == run.split and subset.task in evaluation.tasks and subset.file
+    ]
 
 
 def _needed(project: Project, plan: Plan, files: Iterable[str]) -> list[Needed]:
@@ -162,9 +170,11 @@ def _needed(project: Project, plan: Plan, files: Iterable[str]) -> list[Needed]:
     ]
 
 
-def _weights(book: Book, run: Run) -> Needed:
-    path = weights_file(book.project, run)
-    if needs_weights(book.project, run):
-        return Needed(file_of(path), sha256_of(path), "as it was; it has just been made anew")
+def _weights(book: Book, stage: Stage) -> Needed:
+    """The weights of a training, which has a copy: they may be made anew before it reads them."""
+    path, copy = weights_file(book.project, stage.run), file_of(stage.folder / WEIGHTS)
+    if needs_weights(book.project, stage.run):
+        what = "as it was; it has just been made anew"
+        return Needed(file_of(path), sha256_of(path), what, copy)
     expected = hashlib.sha256(equal_weights(book.project)).hexdigest()
-    return Needed(file_of(path), expected, _OF_PLAN)
+    return Needed(file_of(path), expected, _OF_PLAN, copy)

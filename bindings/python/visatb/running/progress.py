@@ -97,12 +97,14 @@ def progress_of(
     Args:
         book: what is done.
         stages: all that is to be done.
-        at_work: what is at work of them.
+        at_work: what is at work of them; one that is done already is no longer.
         slots: how many commands work at once.
     """
-    stages, at_work = list(stages), tuple(at_work)
+    stages = list(stages)
     left, speed = _Work(), _Work()
     markers = [_done(book, stage) for stage in stages]
+    done = {stage.label for stage, marker in zip(stages, markers, strict=True) if marker}
+    at_work = tuple(one for one in at_work if one.stage.label not in done)
     for stage, marker in zip(stages, markers, strict=True):
         if marker is None:
             left.add(stage, stage.run.steps, 1.0)

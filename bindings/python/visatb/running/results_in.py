@@ -6,11 +6,13 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._errors import DataError, FileError
 from .called import called
-from .markers import Scores
+
+if TYPE_CHECKING:
+    from .markers import Scores
 
 # What is beyond it is no score; `visatb.per_sample` has the same, and imports what is large.
 LARGEST = 1e150
@@ -49,7 +51,7 @@ def check_scores(scores: object, name: str, asked: Mapping[str, Sequence[str]]) 
     for task, metrics in asked.items():
         _check_keys(scores[task], metrics, f"{name}: {task}", "metric")
         for metric in metrics:
-            _check_value(scores[task][metric], f"{name}: {task}.{metric}")
+            check_value(scores[task][metric], f"{name}: {task}.{metric}")
 
 
 def check_ids(scores: Scores, name: str, ids: Mapping[str, Path]) -> None:
@@ -159,11 +161,18 @@ def _check_keys(found: object, expected: Iterable[str], place: str, what: str) -
             raise DataError(f'{place}: "{_cut(key)}" is no {what} that was asked; expected {known}')
 
 
-def _check_value(value: object, place: str) -> None:
+def check_value(value: object, place: str) -> None:
+    """Refuses what is neither a score nor scores by sample.
+
+    Errors: DataError.
+    """
     if isinstance(value, dict):
         if not value:
             raise DataError(f"{place}: no samples in it")
         for sample, number in value.items():
+            if "\0" in sample:
+                shown = json.dumps(_cut(sample))
+                raise DataError(f"{place}: sample {shown}; a name has no NUL in it")
             if not _is_finite(number):
                 shown = json.dumps(number)[:40]
                 found = f'sample "{_cut(sample)}" has {shown}'
@@ -189,3 +198,5 @@ def _lines(path: Path) -> set[str]:
         return set(path.read_bytes().decode("utf-8", "surrogatepass").split("\n")) - {""}
     except OSError as reason:
         raise FileError(f"{called(path)}: {reason.strerror}") from reason
+    except UnicodeDecodeError:
+        raise DataError(f"{called(path)}: not UTF-8") from None

@@ -24,7 +24,7 @@ from .book import Book
 from .compare import gather_results
 from .gather import Gathered, gather_weights
 from .markers import Marker, read_failure
-from .order import FAILED, STOPPED, TROUBLE, Order, Outcome
+from .order import DONE, FAILED, STOPPED, TROUBLE, Order, Outcome
 from .orders import order_of
 from .progress import AtWork, Paces, Progress, progress_of, steps_in
 from .slots import Slot, Slots
@@ -84,6 +84,10 @@ class Report:
     left: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
+class _StoppedError(Exception):
+    """Somebody ended what was waited for."""
+
+
 @dataclass
 class _Active:
     stage: Stage
@@ -127,9 +131,11 @@ class Runner:
 
         Errors: FileError, DataError (a marker that is none, locks that do not work).
         """
-        bell = Bell(_SIGNALS)
+        self._bell = Bell(_SIGNALS)
         try:
-            self._loop(bell)
+            self._loop()
+            if not self._report.stopped_by:
+                self._compare()
         except BaseException:
             for one in self._active:
                 self._display.warn(
@@ -137,13 +143,11 @@ class Runner:
                 )
             raise
         finally:
-            bell.close()
-        if not self._report.stopped_by:
-            self._compare()
+            self._bell.close()
         self._conclude()
         return self._report
 
-    def _loop(self, bell: Bell) -> None:
+    def _loop(self) -> None:
         while True:
             if not self._report.stopped_by:
                 self._start_ready()
@@ -151,14 +155,26 @@ class Runner:
                 return
             self._say_if_full()
             self._display.tick(self._progress())
-            for number in bell.wait(_POLL_SECONDS):
-                if number == signal.SIGHUP:
-                    # The terminal is gone; what was begun goes on, and a later start takes it up.
-                    self._report.stopped_by = number
-                    return
-                self._stop(number)
+            self._heed(_POLL_SECONDS)
+            if self._report.stopped_by == signal.SIGHUP:
+                # The terminal is gone; what was begun goes on, and a later start takes it up.
+                return
             self._reap()
             self._look_at_others()
+
+    def _heed(self, seconds: float) -> None:
+        """Waits, and does what signals ask."""
+        for number in self._bell.wait(seconds):
+            if number == signal.SIGHUP:
+                self._report.stopped_by = number
+                return
+            self._stop(number)
+
+    def _pause(self, seconds: float) -> None:
+        """The same while another makes files of results; a signal ends that."""
+        self._heed(seconds)
+        if self._report.stopped_by:
+            raise _StoppedError
 
     @property
     def _is_waiting(self) -> bool:
@@ -188,6 +204,8 @@ class Runner:
     def _start_once(self) -> None:
         self._full = False
         self._gather()
+        if self._report.stopped_by:
+            return
         for stage in self._ready():
             slot = None if self._full else self._slots.take()
             if slot is None:
@@ -310,6 +328,10 @@ class Runner:
                 # Its command may live on, and holds the lock until it ends.
                 self._lost.add(one.stage.label)
                 self._watch(one.stage)
+            elif outcome.kind == DONE:
+                what = "its marker" if one.stage.is_training else "its training"
+                why = f"{what} was removed or made anew meanwhile"
+                self._fail(one.stage, Outcome(TROUBLE, why))
             elif outcome.kind != STOPPED or not self._report.stopped_by:
                 self._fail(one.stage, outcome)
 
@@ -355,7 +377,9 @@ class Runner:
 
     def _compare(self) -> None:
         try:
-            gather_results(self._book)
+            gather_results(self._book, self._pause)
+        except _StoppedError:
+            return
         except (DataError, FileError) as error:
             if self._report.troubles.get("results") != str(error):
                 self._display.warn(str(error))
@@ -373,7 +397,11 @@ class Runner:
         if self._gathered is not None or not self._book.is_measured:
             return
         try:
-            self._gathered = gather_weights(self._book)
+            self._gathered = gather_weights(self._book, self._pause)
+            # What came while they were made.
+            self._heed(0.0)
+        except _StoppedError:
+            return
         except (DataError, FileError) as error:
             refused = {run.method: str(error) for run in self._book.plan.runs}
             self._gathered = Gathered(refused=refused)

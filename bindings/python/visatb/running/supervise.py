@@ -7,7 +7,6 @@ of it, to whoever still listens; what counts is what it leaves on the disk.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -25,6 +24,7 @@ from .called import called, near
 from .command import SHELL, Command, Ended
 from .locks import Lock, holder_of
 from .markers import Marker, Scores, keep_file, save_failure
+from .needed import check_needed, copy_needed
 from .order import DONE, FAILED, STOPPED, TROUBLE, Order, Outcome
 from .results_in import check_ids, check_scores, read_scores
 from .wake import Bell
@@ -115,32 +115,40 @@ def _free(order: Order) -> None:
 
 def _prepare(order: Order, bell: Bell) -> None:
     """Sees that everything is there, and nothing of an earlier attempt."""
-    for needed in order.needed:
-        if _sha256(Path(needed.path), bell) != needed.sha256:
-            raise DataError(f"{called(Path(needed.path))}: is not {needed.what}")
+    copy_needed(order.needed)
+    check_needed(order.needed, lambda: _heed(bell))
     marker = Path(order.marker)
     try:
         marker.parent.mkdir(parents=True, exist_ok=True)
         for old in (marker, Path(order.failure), *marker.parent.glob(f"{marker.name}.*.part")):
             old.unlink(missing_ok=True)
-        if order.fresh or not _continues(order):
+        if order.fresh:
+            _begun(order).unlink(missing_ok=True)
             _remove(Path(order.check.path))
+        else:
+            _keep_if_begun_alike(order)
     except OSError as reason:
+        if isinstance(reason, FileError):
+            raise
         place = called(marker.parent)
         raise FileError(f"{place}: cannot be cleared: {reason.strerror}") from reason
 
 
-def _continues(order: Order) -> bool:
-    """Whether what is there was begun with what there is now; says so for the next attempt.
+def _begun(order: Order) -> Path:
+    return Path(order.marker).with_suffix(".begun")
+
+
+def _keep_if_begun_alike(order: Order) -> None:
+    """Removes what was begun with other things than there are now; says so for the next attempt.
 
     Errors: DataError (another command began it: what it wrote may be days of work).
     """
-    begun, path = Path(order.marker).with_suffix(".begun"), Path(order.check.path)
+    begun, path = _begun(order), Path(order.check.path)
     state = [order.plan, *(needed.sha256 for needed in order.needed)]
     with suppress(OSError, ValueError):
         was = json.loads(begun.read_bytes())
         if was == {"with": state, "command": order.template}:
-            return True
+            return
         if path.exists() and isinstance(was, dict) and was.get("with") == state:
             raise DataError(
                 f"{called(path)}: was begun by another command than the project has now; expected "
@@ -148,7 +156,6 @@ def _continues(order: Order) -> bool:
             )
     _remove(path)
     write_whole(near(begun), json.dumps({"with": state, "command": order.template}).encode())
-    return True
 
 
 def _remove(path: Path) -> None:
@@ -327,15 +334,6 @@ def _scored(order: Order, bell: Bell, log: IO[bytes]) -> Scores:
     return dict(result["scores"])
 
 
-def _sha256(path: Path, bell: Bell) -> str:
-    file = path / "train.parquet" if path.is_dir() else path
-    digest = hashlib.sha256()
-    try:
-        with file.open("rb") as content:
-            while block := content.read(1 << 20):
-                digest.update(block)
-                if bell.wait(0):
-                    raise _NotDoneError(Outcome(STOPPED, "was stopped"))
-    except OSError as reason:
-        raise FileError(f"{called(file)}: {reason.strerror}") from reason
-    return digest.hexdigest()
+def _heed(bell: Bell) -> None:
+    if bell.wait(0):
+        raise _NotDoneError(Outcome(STOPPED, "was stopped"))

@@ -16,8 +16,9 @@ from .answers import score_folder
 from .book import Book, sha256_of
 from .called import called
 from .markers import Marker, Scores
+from .needed import check_needed
 from .order import Check
-from .orders import check_of, check_stages
+from .orders import check_of, check_stages, needed_by
 from .results_in import check_ids, check_scores, read_scores
 from .stages import metrics_of, taken, template_of
 
@@ -36,7 +37,7 @@ def take(book: Book, name: str, file: Path | None) -> bool:
 
     Errors: FileError, UnsupportedError (what a metric needs), DataError (no such run; what a file
     says; another result is there; the run is at work; it was trained with other weights than there
-    are; its evaluation failed).
+    are; its evaluation failed, or is of an earlier training).
     """
     run = book.plan.run(name)
     stage = taken(book.project, run)
@@ -49,6 +50,9 @@ def take(book: Book, name: str, file: Path | None) -> bool:
         stale = book.stale(run)
         if stale is not None:
             raise DataError(stale)
+        for one in book.stages[name]:
+            if one.evaluation is not None:
+                check_needed(needed_by(book.project, book.plan, run, one.evaluation))
         scores = _in_file(book, run, file) if file is not None else _in_folder(book, run)
         there = book.result(run)
         if there is not None:
@@ -129,10 +133,18 @@ def _check_whole(book: Book, run: Run) -> None:
                 f"--take {run.name}=FILE"
             )
         if stage.failure.exists():
-            raise DataError(
-                f"{stage.label}: failed here; where what it wrote was made anew since, expected "
-                f"{called(stage.failure)} to be removed"
+            what, left = "failed here", stage.failure
+        elif book.marker(stage) is not None and book.done(stage) is None:
+            what, left = (
+                "was of an earlier training, or other tasks",
+                stage.marker,
             )
+        else:
+            continue
+        raise DataError(
+            f"{stage.label}: {what}; where what it wrote was made anew since, expected "
+            f"{called(left)} to be removed"
+        )
     check_stages(book, [run])
 
 

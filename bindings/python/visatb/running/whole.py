@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,18 @@ from .._write import write_whole
 from . import locks
 from .called import called, near
 
+# Waits for so many seconds; or raises what ends the waiting.
+Pause = Callable[[float], None]
+
 
 @contextmanager
-def writing(output: Path) -> Iterator[None]:
+def writing(output: Path, pause: Pause) -> Iterator[None]:
     """Only one process at a time makes files of results.
 
-    Errors: FileError.
+    Errors: FileError; what the pause raises while another makes them.
     """
-    lock = locks.wait_for(output / "locks" / "gather.lock")
+    while (lock := locks.take(output / "locks" / "gather.lock")) is None:
+        pause(0.1)
     try:
         yield
     finally:
