@@ -191,7 +191,7 @@ def test_a_task_that_has_no_scores_by_sample_is_named_once(folder, command):
 
 EDITED = (
     "visatb: warning: %s changed since the plan was made; runs use the plan's own data; "
-    "`visatb plan` plans anew\n"
+    "%s plans anew\n"
 )
 
 
@@ -200,10 +200,14 @@ def test_data_that_was_edited_after_the_plan_was_made_is_named(folder, command):
     assert command("plan").code == 0
     ids = (OUTPUT / "subsets/files.json").read_bytes()
     Path("train.json").write_bytes(Path("train.json").read_bytes() + b"\n")
-    assert command("run", "--dry-run")[::2] == (0, EDITED % "train.json: has")
+    assert command("run", "--dry-run")[::2] == (0, EDITED % ("train.json: has", "`visatb plan`"))
     Path("test.json").write_bytes(b"[]")
     ran = command("run", "--dry-run")
-    assert (ran.code, ran.err) == (0, EDITED % "train.json, test.json: have")
+    both = "train.json, test.json: have"
+    assert (ran.code, ran.err) == (0, EDITED % (both, "`visatb plan`"))
+    (OUTPUT / "runs/mini").mkdir(parents=True)
+    ran = command("run", "--dry-run")
+    assert (ran.code, ran.err) == (0, EDITED % (both, "another output in the project"))
     assert (OUTPUT / "subsets/files.json").read_bytes() == ids
 
 
