@@ -306,6 +306,15 @@ def test_a_partial_training_is_begun_anew_with_another_plan_or_other_files(folde
         assert Path("model/m").read_text(encoding="utf-8") == left
 
 
+def test_a_partial_training_stays_where_the_disk_does_not_say_what_began_it(folder):
+    Path("model").mkdir()
+    Path("train.begun").symlink_to("train.begun")
+    assert carry_out(order_in(folder, "true", fresh=False)) == (
+        ".: cannot be cleared: Too many levels of symbolic links"
+    )
+    assert Path("model").exists()
+
+
 # --- links ----------------------------------------------------------------------------------------
 
 
