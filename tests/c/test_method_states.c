@@ -290,7 +290,7 @@ static void the_rows_of_a_step_have_all_tasks(void **state) {
     unsigned char made[MOST_BYTES];
     const size_t size = state_of(method, made);
     expect_ok(visatb_method_restore(method, made, size));
-    put_word(made + 72 + 8 * 3, &nll[2]);
+    put_word(made + 96, &nll[2]); /* the first task of step 1 */
     put_checksum(made, size);
     expect_failure(visatb_method_restore(method, made, size), VISATB_ERROR_DATA,
                    "visatb_method_restore: loss 3 of the state is 3 after 1 steps; expected -1");
