@@ -177,6 +177,20 @@ static visatb_status check_losses(const char *function, const visatb_method *met
     return VISATB_OK;
 }
 
+/* Whether the losses of DWA are of steps that were: until all rows are full, row s is of step s. */
+static visatb_status check_rows(const char *function, const visatb_method *method, uint64_t steps,
+                                const unsigned char *losses) {
+    const size_t tasks = method->options.tasks;
+    for (size_t k = 0; k < method->losses_count; k++) {
+        const double loss = number_of(get(losses + WORD * k));
+        if (loss != METHOD_ABSENT && k / tasks >= steps)
+            return error_set(VISATB_ERROR_DATA,
+                             "%s: loss %zu of the state is %g after %" PRIu64 " steps; expected -1", function,
+                             k, loss, steps);
+    }
+    return VISATB_OK;
+}
+
 /* How many of the first `steps` steps are in the base. */
 static uint64_t base_steps(const visatb_method_options *options, uint64_t steps) {
     const uint64_t first = (uint64_t)options->base_first, end = (uint64_t)options->base_end;
@@ -205,6 +219,12 @@ static visatb_status check_counts(const char *function, const visatb_method *met
             return error_set(VISATB_ERROR_DATA,
                              "%s: last loss %zu of the state is -1 with count %" PRIu64 "; expected a loss",
                              function, task, count);
+        /* It would be of a step outside of the base. */
+        if (count == 0 && last != METHOD_ABSENT && steps == most)
+            return error_set(VISATB_ERROR_DATA,
+                             "%s: last loss %zu of the state is %g with count 0 after %" PRIu64
+                             " steps; expected -1",
+                             function, task, last, steps);
     }
     return VISATB_OK;
 }
@@ -213,8 +233,11 @@ static visatb_status check_counts(const char *function, const visatb_method *met
 static visatb_status check_content(const char *function, const visatb_method *method,
                                    const unsigned char *state) {
     const unsigned char *const losses = state + WORD * HEADER_WORDS;
-    const visatb_status status = check_losses(function, method, losses);
-    return status == VISATB_OK ? check_counts(function, method, get(losses - WORD), losses) : status;
+    const uint64_t steps = get(losses - WORD);
+    visatb_status status = check_losses(function, method, losses);
+    if (status == VISATB_OK && method->options.kind == VISATB_METHOD_DWA)
+        status = check_rows(function, method, steps, losses);
+    return status == VISATB_OK ? check_counts(function, method, steps, losses) : status;
 }
 
 visatb_status visatb_method_restore(visatb_method *method, const void *state, size_t size) {

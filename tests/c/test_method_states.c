@@ -179,6 +179,7 @@ static void a_state_that_no_steps_lead_to_is_refused(void **state) {
         {9, 0.5, 0.5, 0, "base 0 of the state is 0.5 with count 0; expected -1"},
         {9, 0.5, -1, 2, "base 0 of the state is -1 with count 2; expected a loss"},
         {9, -1, 0.5, 2, "last loss 0 of the state is -1 with count 2; expected a loss"},
+        {0, 3, -1, 0, "last loss 0 of the state is 3 with count 0 after 0 steps; expected -1"},
     };
     visatb_method *const method = make(VISATB_METHOD_IGBV1, 1);
     unsigned char made[MOST_BYTES];
@@ -197,6 +198,102 @@ static void a_state_that_no_steps_lead_to_is_refused(void **state) {
         (void)strncat(message, cases[k].message, sizeof message - strlen(message) - 1);
         expect_failure(visatb_method_restore(method, made, size), VISATB_ERROR_DATA, message);
     }
+    visatb_method_destroy(method);
+}
+
+static void a_last_loss_needs_a_step_outside_of_the_base_where_the_base_has_none(void **state) {
+    (void)state;
+    visatb_method_options options = VISATB_METHOD_OPTIONS_INIT;
+    options.kind = VISATB_METHOD_IGBV1;
+    options.tasks = 1;
+    options.base_first = 0;
+    options.base_end = 2;
+    visatb_method *method = NULL;
+    expect_ok(visatb_method_create(&options, &method));
+    unsigned char made[MOST_BYTES];
+    const size_t size = state_of(method, made);
+    const double last = 3.0;
+    put_word(made + 72, &last);
+    const uint64_t steps[2] = {2, 3};
+    put_word(made + 64, &steps[0]);
+    put_checksum(made, size);
+    expect_failure(visatb_method_restore(method, made, size), VISATB_ERROR_DATA,
+                   "visatb_method_restore: last loss 0 of the state is 3 with count 0 after 2 steps; "
+                   "expected -1");
+    put_word(made + 64, &steps[1]);
+    put_checksum(made, size);
+    expect_ok(visatb_method_restore(method, made, size));
+    visatb_method_destroy(method);
+}
+
+static void losses_of_the_base_alone_may_be_in_a_state(void **state) {
+    (void)state;
+    visatb_method_options options = VISATB_METHOD_OPTIONS_INIT;
+    options.kind = VISATB_METHOD_IGBV1;
+    options.tasks = 1;
+    options.base_first = 0;
+    visatb_method *method = NULL;
+    expect_ok(visatb_method_create(&options, &method));
+    tell(method, 1, 1);
+    unsigned char saved[MOST_BYTES];
+    const size_t size = state_of(method, saved);
+    expect_ok(visatb_method_restore(method, saved, size));
+    visatb_method_destroy(method);
+}
+
+/* A DWA of one task and two windows of two steps, as a state has it, with one loss. */
+typedef struct dwa_content {
+    uint64_t steps;
+    int row;
+    const char *message; /* NULL for one that can be */
+} dwa_content;
+
+static void a_loss_of_a_step_that_was_not_is_refused(void **state) {
+    (void)state;
+    static const dwa_content cases[] = {
+        {1, 0, NULL},
+        {3, 2, NULL},
+        {4, 3, NULL},
+        {5, 3, NULL}, /* of step 3, while step 4 has taken row 0 */
+        {UINT64_MAX, 3, NULL},
+        {0, 0, "loss 0 of the state is 3 after 0 steps; expected -1"},
+        {0, 3, "loss 3 of the state is 3 after 0 steps; expected -1"},
+        {1, 1, "loss 1 of the state is 3 after 1 steps; expected -1"},
+        {3, 3, "loss 3 of the state is 3 after 3 steps; expected -1"},
+    };
+    visatb_method *const method = make(VISATB_METHOD_DWA, 1);
+    unsigned char fresh[MOST_BYTES], made[MOST_BYTES];
+    const size_t size = state_of(method, fresh);
+    const double loss = 3.0;
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+        memcpy(made, fresh, size);
+        put_word(made + 64, &cases[k].steps);
+        put_word(made + 72 + 8 * (size_t)cases[k].row, &loss);
+        put_checksum(made, size);
+        if (!cases[k].message) {
+            expect_ok(visatb_method_restore(method, made, size));
+            continue;
+        }
+        char message[256] = "visatb_method_restore: ";
+        (void)strncat(message, cases[k].message, sizeof message - strlen(message) - 1);
+        expect_failure(visatb_method_restore(method, made, size), VISATB_ERROR_DATA, message);
+    }
+    visatb_method_destroy(method);
+}
+
+static void the_rows_of_a_step_have_all_tasks(void **state) {
+    (void)state;
+    visatb_method *const method = make(VISATB_METHOD_DWA, 3);
+    const double nll[3] = {1, 2, 3};
+    const int64_t tokens[3] = {1, 1, 1};
+    expect_ok(visatb_method_update(method, nll, tokens));
+    unsigned char made[MOST_BYTES];
+    const size_t size = state_of(method, made);
+    expect_ok(visatb_method_restore(method, made, size));
+    put_word(made + 96, &nll[2]); /* the first task of step 1 */
+    put_checksum(made, size);
+    expect_failure(visatb_method_restore(method, made, size), VISATB_ERROR_DATA,
+                   "visatb_method_restore: loss 3 of the state is 3 after 1 steps; expected -1");
     visatb_method_destroy(method);
 }
 
@@ -288,6 +385,10 @@ int main(void) {
         cmocka_unit_test(a_state_that_is_cut_or_changed_anywhere_is_refused),
         cmocka_unit_test(damaged_states_say_what_is_wrong),
         cmocka_unit_test(a_state_that_no_steps_lead_to_is_refused),
+        cmocka_unit_test(a_last_loss_needs_a_step_outside_of_the_base_where_the_base_has_none),
+        cmocka_unit_test(losses_of_the_base_alone_may_be_in_a_state),
+        cmocka_unit_test(a_loss_of_a_step_that_was_not_is_refused),
+        cmocka_unit_test(the_rows_of_a_step_have_all_tasks),
         cmocka_unit_test(temperatures_that_differ_in_the_last_digit_are_told_apart),
         cmocka_unit_test(the_number_of_steps_does_not_begin_anew),
         cmocka_unit_test(extreme_losses_in_any_order_give_finite_weights),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -152,6 +152,13 @@ def skip_first_batches(loader: Any, batches: int = 0) -> Any:
     return DataLoader(loader.dataset, batch_sampler=sampler, collate_fn=loader.collate_fn)
 
 
+class Evaluated(NamedTuple):
+    """An EvalLoopOutput of transformers, as far as it is looked at."""
+
+    predictions: list[Any]
+    metrics: dict[str, float]
+
+
 class LittleTrainer:
     """What the Trainer of transformers 4.36 has, and does with a loss."""
 
@@ -159,10 +166,14 @@ class LittleTrainer:
         torch.manual_seed(4)
         self.model: Any = LittleLlava()
         self.train_dataset: Any = Samples()
+        self.eval_dataset: Any = None
+        self.compute_metrics: Any = None
         self.data_collator: Any = collate
         self.label_smoother: Any = "one of transformers"
         self.accelerator = SimpleNamespace(
-            unwrap_model=lambda model: model, distributed_type=SimpleNamespace(value="NO")
+            unwrap_model=lambda model: model,
+            distributed_type=SimpleNamespace(value="NO"),
+            gradient_state=SimpleNamespace(end_of_dataloader=False, remainder=-1),
         )
         self.args = SimpleNamespace(
             gradient_accumulation_steps=accumulation,
@@ -172,6 +183,7 @@ class LittleTrainer:
             n_gpu=1,
             seed=42,
             should_save=True,
+            process_index=0,
         )
         self.logged: list[dict[str, float]] = []
         self.state = SimpleNamespace(global_step=0)
@@ -184,6 +196,47 @@ class LittleTrainer:
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         assert checkpoint is None or Path(checkpoint, "optimizer.pt").exists()
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        return DataLoader(dataset, 3, collate_fn=self.data_collator)
+
+    def get_test_dataloader(self, test_dataset: Any) -> Any:
+        return self.get_eval_dataloader(test_dataset)
+
+    def evaluate(self, eval_dataset: Any = None, metric_key_prefix: str = "eval") -> Any:
+        """Its metrics; the loss is a mean over batches, each as often as it has samples."""
+        output = self.evaluation_loop(
+            self.get_eval_dataloader(eval_dataset),
+            prediction_loss_only=True if self.compute_metrics is None else None,
+            metric_key_prefix=metric_key_prefix,
+        )
+        self.log(output.metrics)
+        return output.metrics
+
+    def predict(self, test_dataset: Any, metric_key_prefix: str = "test") -> Evaluated:
+        loader = self.get_test_dataloader(test_dataset)
+        return self.evaluation_loop(loader, metric_key_prefix=metric_key_prefix)
+
+    def evaluation_loop(
+        self, loader: Any, prediction_loss_only: bool | None = None, metric_key_prefix: str = "eval"
+    ) -> Evaluated:
+        self.model.eval()
+        state = self.accelerator.gradient_state
+        losses, predictions = [], []
+        for number, batch in enumerate(loader, start=1):
+            state.end_of_dataloader = number == len(loader)
+            loss, logits = self.prediction_step(self.model, batch, bool(prediction_loss_only))
+            losses += [float(loss)] * len(batch["input_ids"])
+            predictions.append(logits)
+        state.end_of_dataloader = False
+        mean = sum(losses) / len(losses)
+        return Evaluated(predictions, {f"{metric_key_prefix}_loss": mean})
+
+    def prediction_step(self, model: Any, inputs: Any, prediction_loss_only: bool) -> Any:
+        with torch.no_grad():
+            outputs = model(**inputs)
+        return outputs["loss"], None if prediction_loss_only else outputs["logits"].detach()
 
     def log(self, logs: dict[str, float]) -> None:
         self.logged.append(logs)
@@ -199,6 +252,7 @@ class LittleTrainer:
             loader = skip_first_batches(loader, skipped)
         total = torch.zeros(())
         for number, batch in enumerate(loader, start=1):
+            self.model.train()
             loss = self.model(**batch)["loss"] / self.args.gradient_accumulation_steps
             loss.backward()
             total += loss.detach()

@@ -135,8 +135,15 @@ def test_a_quick_run_goes_through_every_step(tmp_path):
     # With so little data, other rounding on another machine may lead to a refusal.
     weights, refusal = made_of(output / "scores.json")
     if weights is None:
-        assert refusal in finished.stderr
-        return
+        plan = json.loads((output / "plan.json").read_text(encoding="utf-8"))
+        others = len(plan["runs"]) - 1  # EW's with them
+        assert f"no weights for VisATB: {output / 'scores.json'}: {refusal}" in finished.stderr
+        expected = f"{others} runs are done; waiting for weights: VisATB"
+        assert finished.stdout.splitlines()[-1] == expected
+        assert finished.returncode == 3
+        for name in ("weights.json", "results.json", "report.html"):
+            assert not (output / name).exists()
+        pytest.skip(f"no weights on this machine: {refusal}")
     assert finished.returncode == 0, finished.stderr
     assert (output / "weights.json").read_text(encoding="utf-8") == weights.to_json()
     results = json.loads((output / "results.json").read_text(encoding="utf-8"))

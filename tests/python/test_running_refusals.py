@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from running_project import HEAD, finish, journal, markers, write_project
 
-from visatb import DataError, FileError, per_sample
+from visatb import DataError, FileError
+from visatb.per_sample import read_per_sample
 from visatb.procedure import load_plan
-from visatb.running import results_in
 from visatb.running.markers import Marker, read_marker
 from visatb.running.results_in import check_ids, read_scores
 
@@ -35,8 +36,17 @@ def test_scores_are_numbers_or_numbers_by_sample_alone_or_wrapped(folder):
         assert read_scores(Path("s.json"), "p", "mini", ASKED) == json.loads(RIGHT)
 
 
-def test_what_is_a_score_here_is_one_in_a_file_of_samples_too():
-    assert results_in.LARGEST == per_sample.LARGEST
+@pytest.mark.parametrize(("number", "is_score"), [("9e149", True), ("1e150", False)])
+def test_what_is_a_score_here_is_one_in_a_file_of_samples_too(folder, number, is_score):
+    line = {"run": "mini", "task": "vqa", "metric": "em", "values": {"1": json.loads(number)}}
+    Path("values.jsonl").write_text(json.dumps(line) + "\n", encoding="utf-8")
+    Path("s.json").write_text(f'{{"vqa": {{"em": {{"1": {number}}}}}}}', encoding="utf-8")
+    for read in (
+        lambda: read_scores(Path("s.json"), "p", "mini", {"vqa": ["em"]}),
+        lambda: list(read_per_sample("values.jsonl")),
+    ):
+        with nullcontext() if is_score else pytest.raises(DataError):
+            read()
 
 
 def wrapped(**members: object) -> str:

@@ -60,6 +60,14 @@ def test_a_score_comes_with_the_values_that_it_is_the_mean_of(folder):
     assert import_lmms_eval(".") == import_lmms_eval(RESULTS)
 
 
+def test_a_log_of_true_and_false_has_the_values_1_and_0(folder):
+    results(textvqa(0.25), {"textvqa_val": {"exact_match": True}})
+    logged = [True, {"score": False}, False, 0]
+    write("textvqa_val", [sample(n, exact_match=entry) for n, entry in enumerate(logged)])
+    (score,) = import_lmms_eval(RESULTS)
+    assert score.values == {"0": 1.0, "1": 0.0, "2": 0.0, "3": 0.0}
+
+
 def test_numbers_inside_what_a_task_logs_are_found_and_shares_become_percent(folder):
     results({"mmvet": {"acc,none": 75.0}}, {"mmvet": {"acc": True}})
     logged = [{"question_id": n, "score": score} for n, score in enumerate((1.0, 0.5))]
@@ -76,6 +84,7 @@ def test_numbers_inside_what_a_task_logs_are_found_and_shares_become_percent(fol
             [sample(0, exact_match=0.5), sample(1, exact_match=1)],
             "the mean of those in {} is 0.75,",
         ),
+        ([sample(0, exact_match=0.5001)], "the mean of those in {} is 0.5001, the score 0.5"),
         ([sample(0, exact_match={"pred": "cat"})], "{} has not one number for each"),
         ([sample(0, exact_match=float("nan"))], "{} has not one number for each"),
         ([sample(0, exact_match=10**400)], "{} has not one number for each"),

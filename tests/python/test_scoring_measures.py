@@ -34,6 +34,9 @@ from visatb.scoring.vqa import normalise
         ("red,blue", "red blue"),
         ("1,000", "1000"),  # no space between digits
         ("1,000-ish", "1000ish"),  # and then none anywhere, as in the challenge's own program
+        ("1,,2", "1 2"),  # two commas are no thousands
+        ("blue-green -ish", "bluegreen ish"),  # beside one space, nowhere a space
+        ("blue- green-ish", "blue greenish"),
         ("2:50", "2:50"),  # a time
         ("girl's", "girl's"),  # a possessive
         ('"stop"', "stop"),
@@ -50,6 +53,20 @@ from visatb.scoring.vqa import normalise
 )
 def test_answers_are_normalised_as_the_vqa_challenge_does(text, normal):
     assert normalise(text) == normal
+
+
+@pytest.mark.parametrize(
+    ("text", "normal"), [("somebodyd", "somebody'd"), ("A", "a"), (f"x{'.' * 40}", "x")]
+)
+def test_an_answer_is_normalised_otherwise_where_the_page_says_so(text, normal):
+    assert normalise(text) == normal
+
+
+def test_truths_that_disagree_are_normalised_as_answers_are():
+    references = [{"id": 1, "answers": ["two dogs"] * 5 + ["The three dogs"] * 5}]
+    for text in ("2 dogs", "3 dogs"):
+        scores = score_answers("vqa_accuracy", [{"id": 1, "text": text}], references)
+        assert scores.score == 100.0
 
 
 def test_an_exact_match_is_with_any_truth():
@@ -204,6 +221,21 @@ def test_an_overlap_of_exactly_a_half_counts():
 
 
 @pytest.mark.parametrize(
+    ("answer", "truth", "value"),
+    [
+        ([0, 0, 0.3, 0.3], [0, 0, 0.3, 0.6], 100.0),
+        ([0.1, 0.1, 0.3, 0.4], [0.1, 0.1, 0.3, 0.7], 100.0),
+        ([0, 0, 1, 0.5 - 1e-8], [0, 0, 1, 1], 0.0),
+        ([0, 0, 49_999_999, 1], [0, 0, 99_999_999, 1], 0.0),
+    ],
+)
+def test_a_half_counts_in_shares_too_and_less_in_no_unit(answer, truth, value):
+    answers = [{"id": 1, "text": str(answer)}]
+    scores = score_answers("accuracy_at_0.5", answers, [{"id": 1, "box": truth}])
+    assert scores.score == value
+
+
+@pytest.mark.parametrize(
     ("answer", "truth", "note"),
     [
         ("[10, 10, 30, 30]", [0.1, 0.1, 0.3, 0.3], "most truths lie within 0 and 1 and most answ"),
@@ -252,6 +284,7 @@ def test_a_judges_score_is_the_ratio_of_sums_and_the_mean_of_its_values():
     ("fields", "problem"),
     [
         ({"tuple": [-1, -1]}, "tuple: [-1, -1]: the review gave no marks; have it made again"),
+        ({"tuple": [8, -0.1]}, "tuple: [8, -0.1]: the review gave no marks; have it made again"),
         ({"tuple": [8]}, "tuple: expected two numbers, reference and model, below 1e150"),
         ({"tuple": ["8", "9"]}, "tuple: expected two numbers, reference and model, below 1e150"),
         ({"tuple": [8, True]}, "tuple: expected two numbers, reference and model, below 1e150"),

@@ -248,6 +248,126 @@ def test_a_model_that_asks_for_more_than_lengths_is_refused() -> None:
     )
 
 
+def evaluated_on(count: int, **options: Any) -> Any:
+    """A trainer whose evaluation has so many samples, in batches of three."""
+    trainer = LittleTrainer(accumulation=2)
+    trainer.eval_dataset = Samples(count)
+    return installed(trainer=trainer, **options)
+
+
+@pytest.mark.parametrize("options", [{}, {"linear": True}, {"inplace": True}, {"method": "TLA"}])
+def test_an_evaluation_has_eq_2_over_all_of_its_samples(options: dict[str, Any]) -> None:
+    metrics = evaluated_on(8, **options).evaluate()
+    assert metrics["eval_loss"] == pytest.approx(eq_2()[0], rel=1e-6)
+    share = metrics["eval_token_share/ocr"]
+    assert share + metrics["eval_token_share/vqa"] == pytest.approx(1)
+    by_task = WEIGHTS["ocr"] * share * metrics["eval_loss/ocr"]
+    by_task += WEIGHTS["vqa"] * (1 - share) * metrics["eval_loss/vqa"]
+    weight = WEIGHTS["ocr"] * share + WEIGHTS["vqa"] * (1 - share)
+    assert metrics["eval_loss"] == pytest.approx(by_task / weight, rel=1e-6)
+
+
+def test_samples_that_only_fill_up_the_last_batch_of_an_evaluation_do_not_count() -> None:
+    """As accelerate fills up the batches of uneven ranks, from the beginning."""
+    trainer = evaluated_on(8)
+    alone = trainer.evaluate()
+    again = torch.utils.data.Subset(trainer.eval_dataset, [*range(8), 0])
+    trainer.accelerator.gradient_state.remainder = 2
+    assert trainer.evaluate(again) == alone
+
+
+def test_an_evaluation_leaves_the_training_and_its_log_as_they_were() -> None:
+    logged = []
+    for evaluates in (False, True):
+        trainer = evaluated_on(5, method="DWA")
+        loader = iter(trainer.get_train_dataloader())
+        for batch in loader:
+            trainer.model(**batch)["loss"].backward()
+            if evaluates:
+                trainer.evaluate()
+                trainer.evaluate()
+        trainer.log({"loss": 1.0})
+        logged.append((trainer.logged[-1], [p.grad for p in trainer.model.parameters()]))
+    assert logged[0][0] == logged[1][0]
+    assert all(torch.equal(a, b) for a, b in zip(logged[0][1], logged[1][1], strict=True))
+
+
+def test_each_evaluation_begins_anew_and_is_called_as_the_trainer_calls_it() -> None:
+    trainer = evaluated_on(8)
+    trainer.model(**next(iter(trainer.get_eval_dataloader())))
+    first = trainer.evaluate()
+    assert trainer.evaluate() == first
+    named = trainer.evaluate(metric_key_prefix="eval_cats")
+    assert named == {key.replace("eval_", "eval_cats_"): value for key, value in first.items()}
+
+
+@pytest.mark.parametrize("options", [{}, {"linear": True}, {"inplace": True}])
+def test_who_asks_an_evaluation_for_logits_gets_them(options: dict[str, Any]) -> None:
+    found, plain = evaluated_on(8, **options), LittleTrainer()
+    plain.eval_dataset = Samples(8)
+    logits = plain.predict(plain.eval_dataset).predictions
+    output = found.predict(Samples(8))
+    for one, other in zip(output.predictions, logits, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
+    assert output.metrics["test_loss"] == pytest.approx(eq_2()[0], rel=1e-6)
+
+
+def test_a_training_that_goes_on_after_logits_were_asked_for_has_none_again() -> None:
+    trainer = evaluated_on(8, linear=True)
+    trainer.predict(Samples(8))
+    batch = next(iter(trainer.get_train_dataloader()))
+    assert trainer.model(**batch)["logits"] is None
+
+
+def test_an_evaluation_needs_no_count_of_its_tokens() -> None:
+    batch = next(iter(evaluated_on(8).get_eval_dataloader()))
+    assert {"task_ids"} == {key for key in batch if key.startswith(("visatb", "task"))}
+
+
+def test_each_of_several_evaluations_has_its_own_samples() -> None:
+    trainer = LittleTrainer()
+    trainer.eval_dataset = {"few": Samples(3), "all": Samples(8), "other": [Samples(1)[0]]}
+    installed(trainer=trainer)
+    losses = [trainer.evaluate(trainer.eval_dataset[name])["eval_loss"] for name in ("few", "all")]
+    assert losses[1] == pytest.approx(eq_2()[0], rel=1e-6) != losses[0]
+    with pytest.raises(ArgumentError, match="an item of the dataset has no 'task'"):
+        trainer.evaluate(trainer.eval_dataset["other"])
+
+
+def test_samples_that_come_with_the_evaluation_are_looked_at_too() -> None:
+    trainer = installed()
+    assert trainer.evaluate(Samples(8))["eval_loss"] == pytest.approx(eq_2()[0], rel=1e-6)
+    samples = Samples()
+    samples.list_data_dict[0]["task"] = "ocr2"
+    with pytest.raises(ArgumentError) as caught:
+        trainer.evaluate(samples)
+    assert str(caught.value) == (
+        "'task' of the evaluation data: task 'ocr2'; expected one of those that the task weights "
+        "have: vqa, ocr"
+    )
+
+
+def test_a_collator_around_the_installed_one_is_counted_too() -> None:
+    expected, _ = eq_2()
+    trainer = installed(trainer=LittleTrainer(accumulation=4))
+    inner = trainer.data_collator
+    trainer.data_collator = lambda items: dict(inner(items))
+    assert float(trainer.train()) == pytest.approx(expected, rel=1e-6)
+
+
+def evaluated_without_task() -> Any:
+    trainer = LittleTrainer()
+    trainer.eval_dataset = Samples()
+    del trainer.eval_dataset.list_data_dict[3]["task"]
+    return trainer
+
+
+def with_another_collator() -> Any:
+    trainer = installed()
+    trainer.data_collator = collate
+    return trainer
+
+
 def without_task() -> Any:
     trainer = LittleTrainer()
     del trainer.train_dataset.list_data_dict[3]["task"]
@@ -300,6 +420,19 @@ def with_liger() -> Any:
             ArgumentError,
             "sample 3 of the data has no 'task' (it has: id); expected its task, by name or id: "
             "task_field= says where it stands",
+        ),
+        (
+            lambda: installed(trainer=evaluated_without_task()),
+            ArgumentError,
+            "sample 3 of the evaluation data has no 'task' (it has: id); expected its task, by "
+            "name or id: task_field= says where it stands",
+        ),
+        (
+            lambda: with_another_collator().train(),
+            ArgumentError,
+            "a batch with labels and without task_ids; expected those that the collator added: was "
+            "the trainer's data_collator changed after visatb.trainers.llava.install, or "
+            "remove_unused_columns set?",
         ),
         (
             lambda: installed(trainer=of_another_kind()),

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 
+# Sums and squares of what is smaller are finite; what is beyond it is no score.
+LARGEST = 1e150
+
 
 def finite(value: object, below: float = math.inf) -> float | None:
     """A number as a float.

@@ -15,11 +15,10 @@ from typing import Any, NamedTuple, NoReturn
 
 from ._arguments import file_name, name_bytes
 from ._errors import ArgumentError, DataError, FileError
+from ._numbers import LARGEST
 from ._sources import PathLike, shown
+from ._strict_json import once
 from ._write import write_whole
-
-# Sums and squares of what is smaller are finite.
-LARGEST = 1e150
 
 _KEYS = ("run", "task", "metric", "values")
 
@@ -135,7 +134,7 @@ class _Line:
         try:
             text = content.decode(encoding)
             document = json.loads(
-                text, object_pairs_hook=self._pairs, parse_constant=self._constant
+                text, object_pairs_hook=once(self._twice), parse_constant=self._constant
             )
         except UnicodeDecodeError:
             self.fail("not UTF-8")
@@ -156,15 +155,8 @@ class _Line:
             self.fail(f"column {reason.colno}: not JSON: {reason.msg}")
         self.fail("a number has too many digits")  # Python stops at some thousands
 
-    def _pairs(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        result = dict(pairs)
-        if len(result) != len(pairs):
-            seen: set[str] = set()
-            for key, _ in pairs:
-                if key in seen:
-                    self.fail(f"{_quoted(key)} stands there twice")
-                seen.add(key)
-        return result
+    def _twice(self, key: str) -> NoReturn:
+        self.fail(f"{_quoted(key)} stands there twice")
 
     def _constant(self, text: str) -> NoReturn:
         self.fail(f"{text}; expected a finite number")

@@ -30,12 +30,14 @@ os.environ.setdefault("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
 import accelerate  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
-from world import WEIGHTS, make_trainer, make_world  # noqa: E402
+from world import SAMPLES, WEIGHTS, make_trainer, make_world  # noqa: E402
 
 import visatb  # noqa: E402
 import visatb.trainers.llava  # noqa: E402
 
 Gradients = dict[str, torch.Tensor]
+
+LOSSES = ("loss", "eval_loss")
 
 
 def main() -> None:
@@ -58,6 +60,7 @@ def main() -> None:
         loss_and_gradients(folder, {"linear": True}, lora=True)
         several_images_and_sizes(folder)
         steps_of_the_trainer(folder)
+        evaluations(folder)
         resumed(folder)
         wrong_use(folder)
     print("\nall checks passed")
@@ -223,6 +226,34 @@ def steps_of_the_trainer(folder: Path) -> None:
     assert off > 1e-4
 
 
+def evaluations(folder: Path) -> None:
+    """All samples, in batches and on ranks that do not divide them; the training stays the same."""
+    for options in ({}, {"linear": True}):
+        trainer = make_trainer(folder, per_device_eval_batch_size=5)
+        trainer.eval_dataset = trainer.train_dataset
+        visatb.trainers.llava.install(trainer, WEIGHTS, **options)
+        batch = first_batch(trainer, SAMPLES)
+        expected = in_fp64(trainer.model, batch, batch["task_ids"])[0]
+        found = quietly(trainer.evaluate)["eval_loss"]
+        what = ", ".join([*(f"{k}={v}" for k, v in options.items()), "evaluation"])
+        report(f"{what}, {SAMPLES} samples in batches of 5", found, expected)
+    plan = {"per_device_train_batch_size": 4, "per_device_eval_batch_size": 5}
+    evaluating = {**plan, "evaluation_strategy": "steps", "eval_steps": 1}
+    losses, parameters = train(folder, 2, plan, {})
+    found_losses, found_parameters = train(folder, 2, evaluating, {})
+    off = distance(found_parameters, parameters)
+    print(f"3 steps, 2 ranks, evaluated after each: parameters {off:.1e} off")
+    assert off == 0
+    # In the log every step is followed by its evaluation.
+    assert found_losses[::2] == losses
+    alone, _ = train(folder, 1, {**evaluating, "per_device_train_batch_size": 8}, {})
+    pairs = list(zip(found_losses[1::2], alone[1::2], strict=True))
+    worst = max(abs(a - b) / b for a, b in pairs)
+    print(f"3 evaluations, 2 ranks, batch 5: losses {worst:.1e} off those of 1 rank")
+    assert len(pairs) == 3
+    assert worst < 1e-5
+
+
 def resumed(folder: Path) -> None:
     """A training that went on from a checkpoint inside of an epoch, with the same bits."""
     arguments = {
@@ -248,7 +279,7 @@ def resumed(folder: Path) -> None:
 
 
 def train(folder: Path, ranks: int, arguments: dict[str, Any], options: dict[str, Any]) -> Any:
-    """(losses, parameters) of rank 0 of so many processes."""
+    """(losses as logged, with those of evaluations, parameters) of rank 0 of so many processes."""
     output = folder / "trained.pt"
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -284,10 +315,12 @@ def train_rank(
         )
         arguments = {**arguments, "ddp_backend": "gloo"}
     trainer = make_trainer(folder, learning_rate=0.1, max_grad_norm=0, optim="sgd", **arguments)
+    if trainer.args.evaluation_strategy != "no":
+        trainer.eval_dataset = trainer.train_dataset
     visatb.trainers.llava.install(trainer, WEIGHTS, **options)
     trainer._get_train_sampler = lambda: torch.utils.data.SequentialSampler(trainer.train_dataset)
     quietly(trainer.train)
-    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    losses = [entry[key] for entry in trainer.state.log_history for key in LOSSES if key in entry]
     if rank == 0:
         shares = [
             k for k in trainer.state.log_history[0] if k.startswith(("loss/", "token_share/"))
@@ -342,10 +375,12 @@ def refused(what: str) -> Iterator[None]:
 # --- small things ---------------------------------------------------------------------------------
 
 
-def first_batch(trainer: Any) -> dict[str, Any]:
+def first_batch(trainer: Any, samples: int = 8) -> dict[str, Any]:
     """The first samples in their order, by the trainer's own dataset and collator; no Step."""
-    batch = trainer.data_collator([trainer.train_dataset[i] for i in range(8)])
-    return {key: value for key, value in batch.items() if not key.startswith("visatb_")}
+    batch: dict[str, Any] = trainer.data_collator(
+        [trainer.train_dataset[i] for i in range(samples)]
+    )
+    return batch
 
 
 def report(what: str, found: float, expected: float) -> None:

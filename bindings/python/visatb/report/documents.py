@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
@@ -11,6 +10,7 @@ from visatb._errors import DataError
 from visatb._json_path import Path, spell
 from visatb._numbers import finite
 from visatb._sources import Document
+from visatb._strict_json import once
 
 _KINDS = {
     "visatb_weights": "weights",
@@ -41,7 +41,7 @@ def parse(document: Document, kind: str) -> dict[str, Any]:
     try:
         found = json.loads(
             document.content.decode("utf-8"),
-            object_pairs_hook=lambda pairs: _once(pairs, name),
+            object_pairs_hook=once(lambda key: _refuse_second(key, name)),
             parse_constant=lambda constant: _refuse_constant(constant, name),
         )
     except UnicodeDecodeError as reason:
@@ -147,13 +147,8 @@ def _refuse_kind(found: object, kind: str, name: str) -> NoReturn:
     raise DataError(f"{name}: {what}; expected {_EXPECTED[kind]}")
 
 
-def _once(pairs: list[tuple[str, Any]], name: str) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) < len(pairs):
-        counts = Counter(key for key, _ in pairs)
-        twice = next(key for key in counts if counts[key] > 1)
-        raise DataError(f"{name}: the key {_told(twice)} stands twice in one object")
-    return result
+def _refuse_second(key: str, name: str) -> NoReturn:
+    raise DataError(f"{name}: the key {_told(key)} stands twice in one object")
 
 
 def _refuse_constant(constant: str, name: str) -> NoReturn:

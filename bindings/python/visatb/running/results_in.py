@@ -6,16 +6,15 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .._errors import DataError, FileError
+from .._numbers import LARGEST, finite
+from .._strict_json import once
 from .called import called
 
 if TYPE_CHECKING:
     from .markers import Scores
-
-# What is beyond it is no score; `visatb.per_sample` has the same, and imports what is large.
-LARGEST = 1e150
 
 _WRAPPED = "visatb_run_scores"
 _WRAPPING = {_WRAPPED, "plan", "run", "scores"}
@@ -104,7 +103,9 @@ def _parsed(path: Path, name: str) -> dict[str, Any]:
     if not text.strip():
         raise DataError(f"{name}: empty")
     try:
-        content = json.loads(text, object_pairs_hook=_once(name), parse_constant=_no_constant(name))
+        content = json.loads(
+            text, object_pairs_hook=once(_twice(name)), parse_constant=_no_constant(name)
+        )
     except (ValueError, RecursionError) as reason:
         raise DataError(f"{name}: not JSON: {reason}") from None
     if not isinstance(content, dict):
@@ -112,16 +113,11 @@ def _parsed(path: Path, name: str) -> dict[str, Any]:
     return content
 
 
-def _once(name: str) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
-    def hook(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        content = dict(pairs)
-        if len(content) < len(pairs):
-            seen: set[str] = set()
-            twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-            raise DataError(f'{name}: "{_cut(twice)}" is there twice')
-        return content
+def _twice(name: str) -> Callable[[str], NoReturn]:
+    def refuse(key: str) -> NoReturn:
+        raise DataError(f'{name}: "{_cut(key)}" is there twice')
 
-    return hook
+    return refuse
 
 
 def _no_constant(name: str) -> Callable[[str], None]:
@@ -173,19 +169,13 @@ def check_value(value: object, place: str) -> None:
             if "\0" in sample:
                 shown = json.dumps(_cut(sample))
                 raise DataError(f"{place}: sample {shown}; a name has no NUL in it")
-            if not _is_finite(number):
+            if finite(number, LARGEST) is None:
                 shown = json.dumps(number)[:40]
                 found = f'sample "{_cut(sample)}" has {shown}'
                 raise DataError(f"{place}: {found}; expected a finite number")
-    elif not _is_finite(value):
+    elif finite(value, LARGEST) is None:
         shown = json.dumps(value)[:40]
         raise DataError(f"{place}: {shown}; expected a finite number, or one for every sample")
-
-
-def _is_finite(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    return -LARGEST < value < LARGEST
 
 
 def _cut(key: str) -> str:

@@ -6,8 +6,7 @@ import math
 from typing import Any
 
 from visatb._errors import DataError
-from visatb._numbers import finite
-from visatb.per_sample import LARGEST
+from visatb._numbers import LARGEST, finite
 
 from .fields import Keyed, id_of
 from .records import Records, RecordSource, read_records

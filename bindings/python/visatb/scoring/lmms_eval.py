@@ -17,9 +17,8 @@ from typing import Any, NamedTuple
 
 from visatb._arguments import file_name, name_bytes
 from visatb._errors import ArgumentError, DataError, FileError
-from visatb._numbers import finite
+from visatb._numbers import LARGEST, finite
 from visatb._sources import PathLike, read, shown
-from visatb.per_sample import LARGEST
 
 from .records import Records, parse_document, read_records
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from visatb._errors import ArgumentError, DataError
 from visatb._sources import PathLike, read
+from visatb._strict_json import once
 
 RecordSource = PathLike | list[dict[str, Any]]
 Fields = dict[str, Any]
@@ -157,18 +157,12 @@ def _text(content: bytes, name: str) -> str:
 
 def _decoder(*, constants: bool) -> json.JSONDecoder:
     return json.JSONDecoder(
-        object_pairs_hook=_object, parse_constant=float if constants else _constant
+        object_pairs_hook=once(_twice), parse_constant=float if constants else _constant
     )
 
 
-def _object(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    pairs = list(pairs)
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise _NotStrictError(f'key "{twice}" stands there twice')
-    return result
+def _twice(key: str) -> NoReturn:
+    raise _NotStrictError(f'key "{key}" stands there twice')
 
 
 def _constant(text: str) -> float:

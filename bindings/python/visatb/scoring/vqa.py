@@ -2,7 +2,7 @@
 
 Both sides are normalised by the rules of the challenge's evaluation
 (https://visualqa.org/evaluation.html): lower case, punctuation, number words, articles, and the
-apostrophes of contractions.
+apostrophes of contractions. docs/scoring.md says what the challenge's own program does otherwise.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _AGREEING = 3  # as many who gave an answer make it right
 # Not the apostrophe, which tells girl's from girls, nor the colon of 2:50.
 _MARKS = ';/[]"{}()=+\\_->@`,?!<'
 _TO_CLEAN = re.compile(f"[.{re.escape(_MARKS)}]")
-_THOUSANDS = re.compile(r"(?<=\d),+(?=\d)")
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d)")
 _PERIOD = re.compile(r"\.(?!\d)")
 
 _ARTICLES = frozenset({"a", "an", "the"})

@@ -123,7 +123,7 @@ class StepMixin:
 
     def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kw: Any) -> Any:
         """The Trainer's, with each sample once."""
-        inputs = _each_once(self, inputs)
+        inputs = each_once(self, inputs)
         return super().prediction_step(model, inputs, *args, **kw)  # type: ignore[misc]
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
@@ -155,7 +155,7 @@ def base_model(trainer: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def _each_once(trainer: Any, inputs: dict[str, Any]) -> dict[str, Any]:
+def each_once(trainer: Any, inputs: dict[str, Any]) -> dict[str, Any]:
     """The batch, where the samples that only fill up the last batches of uneven ranks are ignored.
 
     accelerate's `gather_for_metrics` drops them too: behind the `remainder` of all ranks' samples.

@@ -14,19 +14,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from .._errors import ArgumentError, UnsupportedError
 from ..methods import Method
-from ..torch.denominator import count_task_tokens
 from ..torch.module import VITWLinearLoss, VITWLoss
-from ..torch.places import Given
 from ..torch.stats import Stats
 from . import checkpoint
 from .agreement import Agreement
 from .collator import TaskCollator
 from .head import handing_on, plain_head
 from .hooks import base_model
+from .llava_data import NO_TASK_IDS, TOKENS, CountingCollator, with_tasks
+from .llava_evaluation import Evaluation
 from .llava_replay import PREPARE, LabelReplay
 from .loader import StepLoader
 from .log import TaskLog
@@ -36,12 +35,9 @@ from .refusals import (
     refuse_processes_apart,
     refuse_sharded_head,
 )
-from .step import VALID_ROWS, Batch, Scope, Step, StepCounter
+from .step import Scope, Step, StepCounter
 from .step_weights import make_method
 from .tasks import NamedWeights, TaskTable
-
-# Where a batch carries what was counted of it.
-TOKENS = "visatb_task_tokens"
 
 
 def install(
@@ -64,10 +60,7 @@ def install(
         task_weights, tasks: as in `TaskTable`; a weights.json, or {name: weight}.
         task_field: of each sample in the data file: its task, by name or id.
         scope: "step", Eq. 2; "local" to compare with a mean of each micro-batch.
-        method: changes the weights from step to step: a name of `visatb.METHODS`, which draws by
-            the trainer's `seed`, or a `visatb.Method`. Of task_weights then only the tasks count,
-            and in evaluations the weights. Its state is kept with the optimizer's in checkpoints;
-            a training that does not resume begins with the state that it has now.
+        method: changes the weights from step to step, as in `VITWTrainerMixin`.
         linear: compute the loss from hidden states and head, never holding all logits.
         inplace: write the gradient over the logits in training, which saves their size in memory.
         z_loss: as in `vitw_loss`. Label smoothing is the trainer's `label_smoothing_factor`.
@@ -77,16 +70,34 @@ def install(
     step's tokens are counted before its first forward; a micro-batch whose forward then finds
     others raises `visatb.Error`.
 
+    An evaluation has "eval_loss", Eq. 2 over all of its samples whatever its batches and processes,
+    "eval_loss/<task>" and "eval_token_share/<task>". Its samples need their task as those of the
+    training do.
+
     Errors: ArgumentError, UnsupportedError for what would train another loss, also for samples
     without a task or with one that has no weight: all of them are looked at here.
     """
     table = TaskTable(task_weights, tasks)
     model = base_model(trainer)
     _refuse_what_cannot_be(trainer, model)
-    _check_samples(trainer.train_dataset, table, task_field)
+    trained_on = with_tasks(trainer.train_dataset, table, task_field, "the data")
+    if trained_on is trainer.train_dataset:
+        raise ArgumentError(
+            f"the trainer's train_dataset is a {type(trained_on).__name__}; expected LLaVA's, "
+            "which has its samples in list_data_dict"
+        )
+    evaluation = Evaluation(trainer, table, task_field)
     if method is not None:
         method = make_method(method, len(table), trainer.args.seed)
-    loss = _Loss(model, table, linear=linear, inplace=inplace, z_loss=z_loss, trainer=trainer)
+    loss = _Loss(
+        model,
+        table,
+        linear=linear,
+        inplace=inplace,
+        z_loss=z_loss,
+        trainer=trainer,
+        evaluation=evaluation,
+    )
     counter = loss.counter = StepCounter(
         loss.criterion,
         scope=scope,
@@ -94,66 +105,16 @@ def install(
         divided_later_by=trainer.args.gradient_accumulation_steps,
     )
     loss.patch(trainer.model)
-    trainer.train_dataset = WithTasks(trainer.train_dataset, task_field)
-    trainer.data_collator = CountingCollator(
-        TaskCollator(trainer.data_collator, table, task_field), LabelReplay(model), len(table)
+    trainer.train_dataset = trained_on
+    trainer.data_collator = TaskCollator(trainer.data_collator, table, task_field)
+    _wrap_loader(
+        trainer, counter, LabelReplay(model), allow_weighted_sampling=allow_weighted_sampling
     )
-    _wrap_loader(trainer, counter, allow_weighted_sampling=allow_weighted_sampling)
     _wrap_skipping(trainer)
+    evaluation.wrap(trainer)
     if counter.step_weights is not None:
         checkpoint.wrap(trainer, counter.step_weights, table)
     _wrap_log(trainer, loss.log)
-
-
-class WithTasks(Dataset[Any]):
-    """A LazySupervisedDataset whose items have their task."""
-
-    def __init__(self, dataset: Any, field: str) -> None:
-        self._dataset = dataset
-        self._field = field
-
-    def __len__(self) -> int:
-        return len(self._dataset)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        item: dict[str, Any] = self._dataset[index]
-        return {**item, self._field: self._sample_of(index, item)[self._field]}
-
-    def __getattr__(self, name: str) -> Any:
-        # While it is unpickled, in a worker of a DataLoader, there is no dataset yet.
-        if "_dataset" not in self.__dict__:
-            raise AttributeError(name)
-        return getattr(self.__dict__["_dataset"], name)
-
-    def _sample_of(self, index: int, item: dict[str, Any]) -> dict[str, Any]:
-        """Which sample the item is: some datasets give the next one for an image that is broken."""
-        samples: list[dict[str, Any]] = self._dataset.list_data_dict
-        if "id" not in item or item["id"] == samples[index].get("id", index):
-            return samples[index]
-        found = [sample for sample in samples if sample.get("id") == item["id"]]
-        if len({sample[self._field] for sample in found}) != 1:
-            raise ArgumentError(
-                f"the dataset gives sample {item['id']!r} for number {index}, and {len(found)} "
-                "samples have that id; expected one, or several of one task"
-            )
-        return found[0]
-
-
-class CountingCollator:
-    """A collator whose batches tell the tokens that their labels will have in the model."""
-
-    def __init__(self, collator: TaskCollator, replay: LabelReplay, tasks: int) -> None:
-        self._collator = collator
-        self._replay = replay
-        self._tasks = tasks
-
-    def __call__(self, items: Sequence[Any]) -> Batch:
-        """The batch, with its tokens by task and the number of its valid rows."""
-        batch = self._collator(items)
-        given = Given(self._replay.labels_of(batch), batch["task_ids"], shift=True)
-        batch[TOKENS] = count_task_tokens(given, self._tasks)
-        batch[VALID_ROWS] = int(batch[TOKENS].sum())
-        return batch
 
 
 class _Loss:
@@ -174,8 +135,10 @@ class _Loss:
         inplace: bool,
         z_loss: float,
         trainer: Any,
+        evaluation: Evaluation,
     ) -> None:
         self._model = model
+        self._evaluation = evaluation
         self._head: nn.Linear | None = plain_head(model) if linear else None
         # The Trainer would take the labels away from the model for it.
         smoothing = float(trainer.args.label_smoothing_factor)
@@ -222,20 +185,18 @@ class _Loss:
         if kwargs.get("labels") is None or kwargs.get("dpo_forward"):
             return stock(*args, **kwargs)
         if task_ids is None:
-            raise ArgumentError(
-                "a batch with labels and without task_ids; expected those that the collator added: "
-                "was the trainer's data_collator changed after visatb.trainers.llava.install, or "
-                "remove_unused_columns set?"
-            )
+            raise ArgumentError(NO_TASK_IDS)
         kwargs["return_dict"] = True
         outputs, labels, hidden = self._run(stock, args, kwargs)
+        is_overwritten = hidden is not None or (self._inplace and outputs.logits.requires_grad)
         loss, stats = self._loss_of(outputs.logits, hidden, labels, task_ids, visatb_step)
         if visatb_step is not None:
             self._agreement.check(visatb_step.own_tokens, stats.task_tokens)
             self.counter.add(stats, visatb_step)
-        self.log.add(stats, visatb_step)
+        log = self._evaluation.log if visatb_step is None else self.log
+        log.add(stats, visatb_step)
         outputs["loss"] = loss
-        if self._head is not None or self._inplace:
+        if is_overwritten:
             outputs["logits"] = None  # They are none any more.
         return outputs
 
@@ -244,6 +205,7 @@ class _Loss:
 
         It gets no labels, and so computes no loss.
         """
+        head = None if self._evaluation.needs_logits else self._head
         expanded: list[Tensor] = []
         prepare = getattr(self._model, PREPARE)
 
@@ -254,15 +216,15 @@ class _Loss:
 
         self._model.__dict__[PREPARE] = without_labels
         try:
-            if self._head is None:
+            if head is None:
                 outputs, hidden = stock(*args, **kwargs), None
             else:
-                with handing_on(self._head) as handed:
+                with handing_on(head) as handed:
                     outputs = stock(*args, **kwargs)
                 hidden = handed.hidden
         finally:
             del self._model.__dict__[PREPARE]
-        if len(expanded) != 1 or (self._head is not None and hidden is None):
+        if len(expanded) != 1 or (head is not None and hidden is None):
             raise UnsupportedError(
                 f"the forward of {type(self._model).__name__} did not go through {PREPARE} and its "
                 "head once each; expected LLaVA's own (no inputs_embeds, pretraining_tp = 1)"
@@ -319,28 +281,19 @@ def _refuse_what_cannot_be(trainer: Any, model: Any) -> None:
     refuse_liger(model)
 
 
-def _check_samples(dataset: Any, tasks: TaskTable, field: str) -> None:
-    samples = getattr(dataset, "list_data_dict", None)
-    if samples is None:
-        raise ArgumentError(
-            f"the trainer's train_dataset is a {type(dataset).__name__}; expected LLaVA's, which "
-            "has its samples in list_data_dict"
-        )
-    for number, sample in enumerate(samples):
-        if field not in sample:
-            raise ArgumentError(
-                f"sample {number} of the data has no {field!r} (it has: {', '.join(sample)}); "
-                "expected its task, by name or id: task_field= says where it stands"
-            )
-    tasks.check({sample[field] for sample in samples}, f"{field!r} of the data")
-
-
-def _wrap_loader(trainer: Any, counter: StepCounter, *, allow_weighted_sampling: bool) -> None:
+def _wrap_loader(
+    trainer: Any, counter: StepCounter, replay: LabelReplay, *, allow_weighted_sampling: bool
+) -> None:
     stock = trainer.get_train_dataloader
     args = trainer.args
 
     def get_train_dataloader() -> StepLoader:
-        loader = stock()
+        plain = trainer.data_collator
+        trainer.data_collator = CountingCollator(plain, replay, len(counter.criterion.task_weights))
+        try:
+            loader = stock()
+        finally:
+            trainer.data_collator = plain
         window = args.gradient_accumulation_steps
         if len(loader) % window and _epochs(args, len(loader)) > 1:
             raise UnsupportedError(
