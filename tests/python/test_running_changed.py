@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from running_project import HEAD, TASKS, finish, order_in, start, write_project
+from running_project import HEAD, TASKS, finish, order_in, start, wait_for, write_project
 
 import visatb
 from visatb.procedure import load_plan
@@ -134,8 +134,7 @@ def test_a_training_reads_the_weights_it_began_with_whatever_is_made_meanwhile(f
     assert command("run", "--collect").code == 0
     began_with = (OUTPUT / "weights.json").read_bytes()
     process = start(folder, "--only", "VisATB")
-    while not Path("begun").exists():
-        assert process.poll() is None
+    wait_for(Path("begun").exists)
     write_project(folder, head=f"{HEAD}[weights]\nalphas = [1.0, 0.0, 0.0]\n", evaluate=ECHO)
     assert command("run", "--collect").code == 0
     assert (OUTPUT / "weights.json").read_bytes() != began_with
