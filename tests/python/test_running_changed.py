@@ -12,8 +12,8 @@ import pytest
 from running_project import HEAD, TASKS, finish, order_in, start, wait_for, write_project
 
 import visatb
+from visatb._digest import sha256_of
 from visatb.procedure import load_plan
-from visatb.procedure.records import sha256_of
 from visatb.running import inputs, supervise
 from visatb.running.called import called
 from visatb.running.markers import Marker
@@ -214,10 +214,10 @@ def test_data_that_is_the_same_or_gone_or_older_than_the_plan_is_not_named(
     Path("train.json").touch()
     Path("test.json").unlink()
     read = []
-    monkeypatch.setattr(inputs, "sha256_of", lambda file: read.append(file.name) or sha256_of(file))
+    monkeypatch.setattr(inputs, "sha256_of", lambda path: read.append(path.name) or sha256_of(path))
     ran = command("run", "--dry-run")
     assert (ran.code, ran.err) == (0, "")
-    assert [Path(name).name for name in read] == ["train.json"]
+    assert read == ["train.json"]
 
 
 # --- commands -------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .._errors import DataError, FileError
+from .._errors import DataError, FileError, cut
 from .called import called
 
 if TYPE_CHECKING:
@@ -74,10 +74,10 @@ def check_ids(scores: Scores, name: str, ids: Mapping[str, Path]) -> None:
             unknown = sorted(values.keys() - expected)
             if unknown:
                 raise DataError(
-                    f'{place}: "{_cut(unknown[0])}" is no sample of it in {called(path)}'
+                    f'{place}: "{cut(unknown[0])}" is no sample of it in {called(path)}'
                 )
             if len(values) < len(expected):
-                missing = _cut(min(expected - values.keys()))
+                missing = cut(min(expected - values.keys()))
                 raise DataError(
                     f'{place}: {len(values)} of {len(expected)} samples; "{missing}" is missing'
                 )
@@ -118,7 +118,7 @@ def _once(name: str) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
         if len(content) < len(pairs):
             seen: set[str] = set()
             twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-            raise DataError(f'{name}: "{_cut(twice)}" is there twice')
+            raise DataError(f'{name}: "{cut(twice)}" is there twice')
         return content
 
     return hook
@@ -133,14 +133,14 @@ def _no_constant(name: str) -> Callable[[str], None]:
 
 def _unwrapped(content: dict[str, Any], name: str, plan: str, run: str) -> dict[str, Any]:
     if content[_WRAPPED] != 1:
-        raise DataError(f"{name}: {_WRAPPED}: {_cut(repr(content[_WRAPPED]))}; expected 1")
+        raise DataError(f"{name}: {_WRAPPED}: {cut(repr(content[_WRAPPED]))}; expected 1")
     unknown = sorted(content.keys() - _WRAPPING)
     if unknown:
-        raise DataError(f'{name}: "{_cut(unknown[0])}" is unknown beside {_WRAPPED}')
+        raise DataError(f'{name}: "{cut(unknown[0])}" is unknown beside {_WRAPPED}')
     if content.get("plan", plan) != plan:
         raise DataError(f"{name}: scores of another plan")
     if content.get("run", run) != run:
-        other = _cut(str(content["run"]))
+        other = cut(str(content["run"]))
         raise DataError(f'{name}: scores of the run "{other}"; expected "{run}"')
     scores = content.get("scores")
     if not isinstance(scores, dict):
@@ -158,7 +158,7 @@ def _check_keys(found: object, expected: Iterable[str], place: str, what: str) -
     for key in found:
         if key not in expected:
             known = ", ".join(expected)
-            raise DataError(f'{place}: "{_cut(key)}" is no {what} that was asked; expected {known}')
+            raise DataError(f'{place}: "{cut(key)}" is no {what} that was asked; expected {known}')
 
 
 def check_value(value: object, place: str) -> None:
@@ -171,11 +171,11 @@ def check_value(value: object, place: str) -> None:
             raise DataError(f"{place}: no samples in it")
         for sample, number in value.items():
             if "\0" in sample:
-                shown = json.dumps(_cut(sample))
+                shown = json.dumps(cut(sample))
                 raise DataError(f"{place}: sample {shown}; a name has no NUL in it")
             if not _is_finite(number):
                 shown = json.dumps(number)[:40]
-                found = f'sample "{_cut(sample)}" has {shown}'
+                found = f'sample "{cut(sample)}" has {shown}'
                 raise DataError(f"{place}: {found}; expected a finite number")
     elif not _is_finite(value):
         shown = json.dumps(value)[:40]
@@ -188,14 +188,9 @@ def _is_finite(value: object) -> bool:
     return -LARGEST < value < LARGEST
 
 
-def _cut(key: str) -> str:
-    """A key for a message: any file may hold any key."""
-    return key if len(key) <= 100 else f"{key[:97]}..."
-
-
 def _lines(path: Path) -> set[str]:
     try:
-        return set(path.read_bytes().decode("utf-8", "surrogatepass").split("\n")) - {""}
+        return set(path.read_bytes().decode().split("\n")) - {""}
     except OSError as reason:
         raise FileError(f"{called(path)}: {reason.strerror}") from reason
     except UnicodeDecodeError:
