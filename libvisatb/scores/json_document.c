@@ -33,9 +33,17 @@ static const char *syntax_problem(const json_error_t *error) {
     }
 }
 
+/* Files of ours, by the key of their version. */
+static const char *const kinds[] = {"visatb_scores", "visatb_weights", "visatb_results", "visatb_evaluation",
+                                    "visatb_plan"};
+
 static visatb_status check_version(json_place *place, const json_t *root, const char *kind) {
     double version = 0.0;
-    const visatb_status status = place_number(place, place_enter(place, root, kind), &version);
+    const json_t *const found = place_enter(place, root, kind);
+    for (size_t k = 0; !found && k < sizeof kinds / sizeof kinds[0]; k++)
+        if (json_object_get(root, kinds[k]))
+            return place_error(place, "missing; there is %s, so it is another file", kinds[k]);
+    const visatb_status status = place_number(place, found, &version);
     if (status != VISATB_OK)
         return status;
     if (version != 1.0)

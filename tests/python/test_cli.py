@@ -294,8 +294,14 @@ def test_wrong_usage_is_exit_code_2(command, sheets, arguments, message):
             ["weights", "full.json", "-o", "none/weights.json"],
             "none/weights.json: cannot be written: No such file or directory",
         ),
-        (["weights", "results.json"], "results.json: visatb_scores: missing"),
-        (["evaluate", "full.json"], "full.json: visatb_results: missing"),
+        (
+            ["weights", "results.json"],
+            "results.json: visatb_scores: missing; there is visatb_results, so it is another file",
+        ),
+        (
+            ["evaluate", "full.json"],
+            "full.json: visatb_results: missing; there is visatb_scores, so it is another file",
+        ),
         (
             ["weights", "empty.csv"],
             "empty.csv: empty; expected a header row with run, task, metric, score",

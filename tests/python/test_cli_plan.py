@@ -66,7 +66,10 @@ def test_plan_prints_subsets_runs_and_cost_and_warns_on_stderr(command, project)
 def test_plan_exits_with_1_under_strict_and_3_on_wrong_data(command, project):
     assert command("plan", "visatb.toml", "--strict").code == 1
     run = command("plan", "other.toml")
-    assert (run.code, run.err) == (3, "visatb: other.toml: No such file or directory\n")
+    assert (run.code, run.err) == (
+        3,
+        "visatb: other.toml: No such file or directory; expected a project file\n",
+    )
 
 
 def test_plan_json_is_exactly_the_file(command, project):

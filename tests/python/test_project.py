@@ -163,7 +163,9 @@ NOT_READ = "there is %s too, so no file is read; expected one of them"
         ("run = { train = ' ' }\n" + PLAIN, "run.train: empty"),
         ("run = 3\n" + PLAIN, "run: 3; expected a table"),
         ("run = { gpus = [1.5] }\n" + PLAIN,
-         "run.gpus[0]: 1.5; expected the number or the name of a GPU"),
+         "run.gpus[0]: 1.5; expected the number of a GPU, or its name, as GPU-... or MIG-..."),
+        ('run = { gpus = [0, "0-3"] }\n' + PLAIN,
+         "run.gpus[1]: '0-3'; expected the number of a GPU, or its name, as GPU-... or MIG-..."),
         ("splits = { test = 9007199254740993 }\n" + PLAIN,
          "splits.test: expected a share below 1, as 0.1, or a whole number of samples"),
         (swapped('"1/8"', '"1e-9999999999"'), f"sampling.mini: {SHARE}"),
@@ -221,7 +223,9 @@ def test_what_is_no_toml_is_refused(folder):
     (folder / "visatb.toml").write_bytes(b"a = '\xff'")
     with pytest.raises(visatb.DataError, match=r"^visatb.toml: not UTF-8$"):
         load_project("visatb.toml")
-    with pytest.raises(visatb.FileError, match=r"^other.toml: No such file or directory$"):
+    with pytest.raises(
+        visatb.FileError, match=r"^other.toml: No such file or directory; expected a project file$"
+    ):
         load_project("other.toml")
 
 
@@ -288,7 +292,9 @@ def test_a_subset_that_rounds_to_nothing_is_refused(folder, rate, message):
     project = loaded(folder, PLAIN.replace('"1/8"', rate))
     with pytest.raises(visatb.DataError) as refusal:
         visatb.procedure.make_plan(project)
-    assert str(refusal.value) == f"visatb.toml: sampling.mini: {message} is less than one"
+    assert (
+        str(refusal.value) == f"visatb.toml: sampling.mini: {message} is less than one; raise mini"
+    )
 
 
 def test_an_output_behind_a_ring_of_links_is_refused(folder, command):

@@ -190,7 +190,7 @@ def test_a_task_that_has_no_scores_by_sample_is_named_once(folder, command):
 
 EDITED = (
     "visatb: warning: %s changed since the plan was made; runs use the plan's own data; "
-    "`visatb plan` plans anew\n"
+    "%s plans anew\n"
 )
 
 
@@ -199,10 +199,14 @@ def test_data_that_was_edited_after_the_plan_was_made_is_named(folder, command):
     assert command("plan").code == 0
     ids = (OUTPUT / "subsets/files.json").read_bytes()
     Path("train.json").write_bytes(Path("train.json").read_bytes() + b"\n")
-    assert command("run", "--dry-run")[::2] == (0, EDITED % "train.json: has")
+    assert command("run", "--dry-run")[::2] == (0, EDITED % ("train.json: has", "`visatb plan`"))
     Path("test.json").write_bytes(b"[]")
     ran = command("run", "--dry-run")
-    assert (ran.code, ran.err) == (0, EDITED % "train.json, test.json: have")
+    both = "train.json, test.json: have"
+    assert (ran.code, ran.err) == (0, EDITED % (both, "`visatb plan`"))
+    (OUTPUT / "runs/mini").mkdir(parents=True)
+    ran = command("run", "--dry-run")
+    assert (ran.code, ran.err) == (0, EDITED % (both, "another output in the project"))
     assert (OUTPUT / "subsets/files.json").read_bytes() == ids
 
 
@@ -299,6 +303,15 @@ def test_a_partial_training_is_begun_anew_with_another_plan_or_other_files(folde
     for each, left in ((order, "1\n"), (order, "1\n1\n"), (replace(order, **changed), "1\n")):
         assert carry_out(each).startswith("failed with exit code 1")
         assert Path("model/m").read_text(encoding="utf-8") == left
+
+
+def test_a_partial_training_stays_where_the_disk_does_not_say_what_began_it(folder):
+    Path("model").mkdir()
+    Path("train.begun").symlink_to("train.begun")
+    assert carry_out(order_in(folder, "true", fresh=False)) == (
+        ".: cannot be cleared: Too many levels of symbolic links"
+    )
+    assert Path("model").exists()
 
 
 # --- links ----------------------------------------------------------------------------------------

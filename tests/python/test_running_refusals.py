@@ -316,6 +316,22 @@ def test_a_project_that_changed_since_its_plan_is_refused(folder, command, old, 
     assert not Path("visatb-output/runs").exists()
 
 
+def test_once_runs_have_begun_no_plan_is_advised_that_would_be_refused(folder, command):
+    write_project(folder)
+    assert command("plan").code == 0
+    (folder / "visatb-output/runs/mini").mkdir(parents=True)
+    text = Path("visatb.toml").read_text(encoding="utf-8")
+    Path("visatb.toml").write_text(f"seed = 3\n{text}", encoding="utf-8")
+    assert command("run").err == (
+        "visatb: visatb.toml: seed: was 0 when the plan was made, and is 3; its runs have begun, "
+        "so put it back, or name another output\n"
+    )
+    more = text.replace('"VisATB"]', '"VisATB", "DWA"]')
+    Path("visatb.toml").write_text(more, encoding="utf-8")
+    assert command("run").err.endswith("; run `visatb plan` again\n")
+    assert command("plan").code == 0
+
+
 @pytest.mark.parametrize("name", ["train/mini.json", "weights/equal.json"])
 def test_a_material_that_changed_is_no_longer_used(tmp_path, name):
     folder = write_project(tmp_path)
@@ -433,7 +449,11 @@ def test_an_unknown_run_is_refused(folder, command, option):
     ("arguments", "message"),
     [
         (["--gpus", "0,0"], "--gpus 0,0: one of them is there twice"),
-        (["--gpus", "0"], "--gpus 0: a command of this project takes 2"),
+        (["--gpus", "0"], "--gpus 0: a command of this project takes 2 (run.gpus_per_run)"),
+        (
+            ["--gpus", "0-3"],
+            "--gpus 0-3: 0-3; expected the number of a GPU, or its name, as GPU-... or MIG-...",
+        ),
         (["--jobs", "0"], "--jobs 0: expected 1 or more"),
         (["--take", "mini="], "--take mini=: expected a file after the ="),
         (["--take", "mini", "--dry-run"], "--take and --dry-run do not go together"),

@@ -349,7 +349,10 @@ def test_load_weights_refuses_a_task_that_the_file_does_not_have(saved):
     [
         ("", "weights.json: "),
         ("[1]", "weights.json: expected an object, not an array"),
-        ('{"visatb_scores": 1}', "weights.json: visatb_weights: missing"),
+        (
+            '{"visatb_scores": 1}',
+            "weights.json: visatb_weights: missing; there is visatb_scores, so it is another file",
+        ),
         (
             '{"visatb_weights": 1, "weights": {"a": 1}}',
             "weights.json: tasks: expected a list of names",

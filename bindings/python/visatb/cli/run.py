@@ -12,7 +12,7 @@ from visatb._streams import complain, printable, write
 from visatb.procedure import load_project
 from visatb.procedure.commands import check_commands
 from visatb.procedure.plan import Run
-from visatb.procedure.project import Project
+from visatb.procedure.project import GPU, Project, is_gpu
 from visatb.running.book import Book
 from visatb.running.called import called
 from visatb.running.collect import collect
@@ -127,11 +127,15 @@ def _with_options(project: Project, arguments: argparse.Namespace) -> Project:
     commands = project.commands
     if arguments.gpus is not None:
         gpus = tuple(gpu.strip() for gpu in arguments.gpus.split(",") if gpu.strip())
+        for gpu in gpus:
+            if not is_gpu(gpu):
+                raise ArgumentError(f"--gpus {arguments.gpus}: {gpu}; expected {GPU}")
         if len(set(gpus)) < len(gpus):
             raise ArgumentError(f"--gpus {arguments.gpus}: one of them is there twice")
         if gpus and len(gpus) < commands.gpus_per_run:
             raise ArgumentError(
-                f"--gpus {arguments.gpus}: a command of this project takes {commands.gpus_per_run}"
+                f"--gpus {arguments.gpus}: a command of this project takes {commands.gpus_per_run} "
+                "(run.gpus_per_run)"
             )
         commands = replace(commands, gpus=gpus)
     if arguments.jobs is not None:

@@ -37,7 +37,7 @@ def move_in(plan: Plan, new: Path, project: Project) -> None:
     output = project.output
     there = {plan_of for folder in FOLDERS for plan_of in _plan_of(output / folder)}
     there |= set(_plan_in_file(output, there))
-    if there - {plan.identity} and _has_begun(output):
+    if there - {plan.identity} and has_begun(output):
         raise DataError(
             f"{shown(str(output / 'runs'))}: holds runs of another plan (other data, tasks, "
             f"sampling, seed or form); name another output in {project.file} to keep them, or "
@@ -120,6 +120,7 @@ def _plan_in_file(output: Path, listed: set[str]) -> Iterator[str]:
                 yield ""
 
 
-def _has_begun(output: Path) -> bool:
+def has_begun(output: Path) -> bool:
+    """Whether runs of the plan in this folder have begun, after which none takes its place."""
     runs = output / "runs"
     return runs.is_dir() and any(runs.iterdir())

@@ -95,7 +95,7 @@ def _refuse_empty(project: Project, task: str, sizes: Mapping[str, int]) -> None
         if sizes[subset] == 0:
             raise DataError(
                 f"{project.file}: sampling.{subset}: {rate} of the {sizes[ALL]} samples of {task} "
-                "is less than one"
+                f"is less than one; raise {subset}"
             )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -207,7 +208,8 @@ def load_project(path: PathLike = DEFAULT_FILE) -> Project:
     try:
         content = tomllib.loads(Path(name).read_bytes().decode())
     except OSError as reason:
-        raise FileError(f"{shown(name)}: {reason.strerror}") from reason
+        expected = "; expected a project file" if isinstance(reason, FileNotFoundError) else ""
+        raise FileError(f"{shown(name)}: {reason.strerror}{expected}") from reason
     except UnicodeDecodeError:
         raise DataError(f"{shown(name)}: not UTF-8") from None
     except (tomllib.TOMLDecodeError, RecursionError) as reason:
@@ -412,14 +414,21 @@ def _commands(section: Section) -> Commands:
     return commands
 
 
+# What `is_gpu` takes, for messages.
+GPU = "the number of a GPU, or its name, as GPU-... or MIG-..."
+
+
 def _gpus(section: Section) -> tuple[str, ...]:
     gpus = section.take("gpus", list, []) or []
     for index, gpu in enumerate(gpus):
-        is_number = isinstance(gpu, int) and not isinstance(gpu, bool) and 0 <= gpu < 2**31
-        if not is_number and not (isinstance(gpu, str) and is_name(gpu)):
-            what = f"{brief(gpu)}; expected the number or the name of a GPU"
-            raise section.fault("gpus", what, item=index)
+        if isinstance(gpu, bool) or not isinstance(gpu, (int, str)) or not is_gpu(str(gpu)):
+            raise section.fault("gpus", f"{brief(gpu)}; expected {GPU}", item=index)
     return tuple(str(gpu) for gpu in gpus)
+
+
+def is_gpu(text: str) -> bool:
+    """Whether CUDA takes it for a GPU in CUDA_VISIBLE_DEVICES; it drops what it does not know."""
+    return re.fullmatch(r"[0-9]{1,9}|(GPU|MIG)-[0-9A-Za-z/-]+", text) is not None
 
 
 def _check_units(root: Section, project: Project) -> None:

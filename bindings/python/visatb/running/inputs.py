@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 
 from .._digest import sha256_of
+from ..procedure.moving import has_begun
 from ..procedure.plan import FILE, Plan
 from ..procedure.project import Project
 
@@ -27,9 +28,10 @@ def changed_inputs(project: Project, plan: Plan) -> str | None:
     if not changed:
         return None
     have = "has" if len(changed) == 1 else "have"
+    anew = "another output in the project" if has_begun(project.output) else "`visatb plan`"
     return (
         f"{', '.join(changed)}: {have} changed since the plan was made; runs use the plan's own "
-        "data; `visatb plan` plans anew"
+        f"data; {anew} plans anew"
     )
 
 

@@ -147,7 +147,7 @@ def _keep_if_begun_alike(order: Order) -> None:
     """
     begun, path = _begun(order), Path(order.check.path)
     state = [order.plan, *(needed.sha256 for needed in order.needed)]
-    with suppress(OSError, ValueError):
+    with suppress(FileNotFoundError, ValueError):
         was = json.loads(begun.read_bytes())
         if was == {"with": state, "command": order.template}:
             return

@@ -7,9 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from .._errors import DataError, cut
+from ..procedure.moving import has_begun
 from ..procedure.plan import Plan, Run
 from ..procedure.project import Project, Task
 from ..procedure.runs import COMPARE, Recipe, recipes
+
+# Of a plan whose runs have begun, what may be planned otherwise all the same.
+_MAY_CHANGE = ("methods", "runs")
 
 _OF_A_TASK = ("metrics", "group", "fixed_weight", "zero_shot")
 
@@ -25,8 +29,14 @@ def check_unchanged(project: Project, plan: Plan) -> None:
         if was != is_:
             raise DataError(
                 f"{project.file}: {place}: was {_brief(was)} when the plan was made, and is "
-                f"{_brief(is_)}; run `visatb plan` again"
+                f"{_brief(is_)}; {_advice(project, place)}"
             )
+
+
+def _advice(project: Project, place: str) -> str:
+    if place in _MAY_CHANGE or not has_begun(project.output):
+        return "run `visatb plan` again"
+    return "its runs have begun, so put it back, or name another output"
 
 
 def _compared(project: Project, plan: Plan) -> Iterator[tuple[str, Any, Any]]:
