@@ -8,13 +8,16 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from visatb.running.order import Check, Order
+
+Found = TypeVar("Found")
 
 LITTLE = Path(__file__).with_name("little_commands.py")
 PYTHON = f"{sys.executable} -I -S {LITTLE}"
@@ -87,12 +90,26 @@ def processes(folder: Path) -> Iterator[int]:
                 yield int(path.parent.name)
 
 
+def wait_for(found: Callable[[], Found], seconds: float = 20.0) -> Found:
+    """Waits until what is looked for is there, which it returns; fails when the time is over."""
+    deadline = time.monotonic() + seconds
+    while not (what := found()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return what
+
+
 def kill_all(folder: Path) -> None:
     """Kills them all, also those that one of them was just starting."""
-    while alive := [pid for pid in processes(folder) if command_line(pid)]:
+
+    def are_dead() -> bool:
+        alive = [pid for pid in processes(folder) if command_line(pid)]
         for pid in alive:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        return not alive
+
+    wait_for(are_dead)
 
 
 def command_line(pid: int) -> str:

@@ -363,6 +363,7 @@ def test_weights_are_made_of_a_result_that_another_added_last(done, monkeypatch)
 def test_what_killed_writers_left_is_removed(done):
     there = done / "visatb-output"
     parts = ["scores.json", "weights.json", "results.json", "runs/EW/evaluate.done"]
+    parts += ["runs/EW/evaluate.failed", "runs/EW/evaluate.begun"]
     for name in parts:
         (there / f"{name}.12345-0.part").write_text("half", encoding="utf-8")
     (there / "runs/EW/evaluate.done").unlink()

@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from running_project import HEAD, TASKS, finish, order_in, start, write_project
+from running_project import HEAD, TASKS, finish, order_in, start, wait_for, write_project
 
 import visatb
+from visatb._digest import sha256_of
 from visatb.procedure import load_plan
-from visatb.procedure.records import sha256_of
 from visatb.running import inputs, supervise
 from visatb.running.called import called
 from visatb.running.markers import Marker
@@ -134,8 +134,7 @@ def test_a_training_reads_the_weights_it_began_with_whatever_is_made_meanwhile(f
     assert command("run", "--collect").code == 0
     began_with = (OUTPUT / "weights.json").read_bytes()
     process = start(folder, "--only", "VisATB")
-    while not Path("begun").exists():
-        assert process.poll() is None
+    wait_for(Path("begun").exists)
     write_project(folder, head=f"{HEAD}[weights]\nalphas = [1.0, 0.0, 0.0]\n", evaluate=ECHO)
     assert command("run", "--collect").code == 0
     assert (OUTPUT / "weights.json").read_bytes() != began_with
@@ -219,10 +218,10 @@ def test_data_that_is_the_same_or_gone_or_older_than_the_plan_is_not_named(
     Path("train.json").touch()
     Path("test.json").unlink()
     read = []
-    monkeypatch.setattr(inputs, "sha256_of", lambda file: read.append(file.name) or sha256_of(file))
+    monkeypatch.setattr(inputs, "sha256_of", lambda path: read.append(path.name) or sha256_of(path))
     ran = command("run", "--dry-run")
     assert (ran.code, ran.err) == (0, "")
-    assert [Path(name).name for name in read] == ["train.json"]
+    assert read == ["train.json"]
 
 
 # --- commands -------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ import os
 import random
 import subprocess
 import sys
-import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ from running_project import (
     processes,
     results,
     start,
+    wait_for,
     write_project,
 )
 
@@ -77,8 +77,7 @@ def carry_out_under(fire: Fire, folder: Path) -> None:
     while fire.kills < KILLS:
         before = count_begun(folder)
         process = start(folder, LITTLE_SECONDS="0.25")
-        while count_begun(folder) == before and process.poll() is None:
-            time.sleep(0.01)
+        wait_for(lambda: count_begun(folder) > before or process.poll() is not None)  # noqa: B023
         try:
             process.wait(fire.chance.uniform(0.0, 0.3))
         except subprocess.TimeoutExpired:  # at work, as it should be
@@ -127,8 +126,7 @@ def test_several_at_once_share_the_work(undisturbed, tmp_path, count):
 def test_one_takes_over_what_another_that_was_killed_had_begun(undisturbed, tmp_path):
     folder = write_project(tmp_path / "shared")
     first = start(folder, LITTLE_SECONDS="2.0")
-    while not [line for line in journal(folder) if line["what"] == "begin"]:
-        time.sleep(0.01)
+    wait_for(lambda: count_begun(folder))
     second = start(folder)
     first.kill()
     first.communicate()
@@ -145,8 +143,7 @@ def test_a_stage_is_not_begun_again_while_its_command_lives_on_without_a_supervi
 ):
     folder = write_project(tmp_path / "orphan", run="jobs = 1\n")
     first = start(folder, LITTLE_SECONDS="2.0")
-    while not (begun := [line for line in journal(folder) if line["what"] == "begin"]):
-        time.sleep(0.01)
+    begun = wait_for(lambda: [line for line in journal(folder) if line["what"] == "begin"])
     # Everything but the command itself.
     command = begun[0]["pid"]
     parents = {pid for pid in processes(folder) if pid != command}
@@ -190,8 +187,7 @@ def test_what_another_did_between_the_look_and_the_lock_is_not_done_again(
 def test_a_stage_whose_supervisor_was_killed_is_not_done_and_not_tried_again_at_once(tmp_path):
     folder = write_project(tmp_path / "lost", run="jobs = 1\n")
     process = start(folder, "--only", "mini", LITTLE_SECONDS="1.0")
-    while not journal(folder):
-        time.sleep(0.01)
+    wait_for(lambda: journal(folder))
     (supervisor,) = [pid for pid in processes(folder) if "start.py" in command_line(pid)]
     os.kill(supervisor, 9)
     _, err = process.communicate(timeout=30)
@@ -221,9 +217,9 @@ def test_what_a_killed_attempt_left_running_is_ended_before_the_next_begins(tmp_
     train = f"{sys.executable} -I {worker} & sleep 60 # {{data}} {{output}} {{weights}}"
     folder = write_project(tmp_path / "workers", train=train, run="gpus = [7]\n")
     first = start(folder)
-    while not (found := [p for p in processes(folder) if command_line(p).endswith(str(worker))]):
-        time.sleep(0.02)
-    (survivor,) = found
+    (survivor,) = wait_for(
+        lambda: [p for p in processes(folder) if command_line(p).endswith(str(worker))]
+    )
     first.kill()
     # The supervisor before its command, the end of which it would see.
     others = sorted(set(processes(folder)) - {survivor, first.pid})

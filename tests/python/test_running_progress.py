@@ -7,6 +7,7 @@ import pty
 import re
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -197,6 +198,9 @@ def in_terminal(folder: Path, *arguments: str) -> tuple[int, str, str]:
             stderr=errors,
         )
     os.close(writer)
+    # One that hangs is an error, and no end of the test.
+    deadline = threading.Timer(60, process.kill)
+    deadline.start()
     shown = b""
     while True:
         try:
@@ -207,6 +211,7 @@ def in_terminal(folder: Path, *arguments: str) -> tuple[int, str, str]:
             break
         shown += piece
     code = process.wait(60)
+    deadline.cancel()
     os.close(reader)
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
     return code, text, (folder / "errors").read_text(encoding="utf-8")

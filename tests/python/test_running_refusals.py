@@ -58,9 +58,11 @@ def wrapped(**members: object) -> str:
     [
         ("", "s.json: empty"),
         (" \n", "s.json: empty"),
+        (RIGHT[:40], "s.json: cut off: the file was not written to its end"),
+        (RIGHT[:-1] + "\n", "s.json: cut off: the file was not written to its end"),
         (
-            RIGHT[:40],
-            "s.json: not JSON: Unterminated string starting at: line 1 column 37 (char 36)",
+            RIGHT[:8] + RIGHT[9:],
+            "s.json: not JSON: Expecting ',' delimiter: line 1 column 13 (char 12)",
         ),
         (RIGHT + "x", "s.json: not JSON: Extra data: line 1 column 72 (char 71)"),
         ("[1]", "s.json: expected an object, {task: {metric: number}}"),
@@ -106,9 +108,12 @@ def wrapped(**members: object) -> str:
         ),
         (RIGHT.replace('"2"', '"1"'), 's.json: "1" is there twice'),
         (RIGHT.replace('"vqa"', '"cap"', 1), 's.json: "cap" is there twice'),
-        (RIGHT.replace('"vqa"', '"ocr"', 1), 's.json: the task "vqa" is missing'),
+        (RIGHT.replace('"vqa"', '"ocr"', 1), 's.json: the task "vqa" is missing; there is ocr'),
         (RIGHT[:-1] + ', "ocr": {}}', 's.json: "ocr" is no task that was asked; expected vqa, cap'),
-        (RIGHT.replace('"bleu": 30', '"x": 1'), 's.json: cap: the metric "bleu" is missing'),
+        (
+            RIGHT.replace('"bleu": 30', '"x": 1'),
+            's.json: cap: the metric "bleu" is missing; there is x',
+        ),
         (
             RIGHT.replace('"bleu": 30', '"bleu": 30, "rouge": 1'),
             's.json: cap: "rouge" is no metric that was asked; expected cider, bleu',
@@ -181,8 +186,8 @@ def of_kind(command: str, kind: str) -> str:
         ("true", "ended well, but visatb-output/runs/mini/evaluate.json: was not written"),
         (
             "printf '{{\"a\": {{' > {scores}",
-            "ended well, but visatb-output/runs/mini/evaluate.json: not JSON: Expecting property "
-            "name enclosed in double quotes: line 1 column 8 (char 7)",
+            "ended well, but visatb-output/runs/mini/evaluate.json: cut off: the file was not "
+            "written to its end",
         ),
         (
             'echo \'{{"a": {{"em": 1}}}}\' > {scores}',

@@ -22,6 +22,7 @@ from running_project import (
     order_in,
     processes,
     start,
+    wait_for,
     write_project,
 )
 
@@ -47,10 +48,8 @@ def slow(tmp_path):
 
 
 def begun(folder: Path, count: int) -> None:
-    deadline = time.monotonic() + 20
-    while len(list((folder / "visatb-output/runs").glob("*/train.log"))) < count:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    runs = folder / "visatb-output/runs"
+    wait_for(lambda: len(list(runs.glob("*/train.log"))) >= count)
     time.sleep(0.2)  # the shell sets its traps
 
 
@@ -122,12 +121,17 @@ def test_a_closed_terminal_stops_nothing(slow):
     os.killpg(process.pid, signal.SIGHUP)
     process.communicate(timeout=30)
     assert process.returncode == 129
-    while list(processes(slow)):
-        time.sleep(0.02)
+    wait_for(lambda: not list(processes(slow)))
     assert list(markers(slow)) == ["mini/train.done"]
 
 
 MEASURING = ("mini", "with_mini:a", "with_mini:b")
+
+
+def is_caught(pid: int, number: int) -> bool:
+    """Whether a process has a handler of its own for a signal."""
+    _, _, caught = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").partition("SigCgt:")
+    return bool(int(caught.split()[0], 16) >> (number - 1) & 1)
 
 
 def test_a_signal_ends_the_wait_for_another_that_makes_weights(slow):
@@ -135,11 +139,7 @@ def test_a_signal_ends_the_wait_for_another_that_makes_weights(slow):
     assert finish(slow, "--only", *MEASURING, LITTLE_SECONDS="0")[0] == 0
     lock = locks.take(slow / "visatb-output/locks/gather.lock")
     process = start(slow, "--only", "VisATB")
-    status = Path(f"/proc/{process.pid}/status")
-    deadline = time.monotonic() + 20
-    while not int(status.read_text().split("SigCgt:")[1].split()[0], 16) >> signal.SIGCHLD - 1 & 1:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_for(lambda: is_caught(process.pid, signal.SIGCHLD))
     os.kill(process.pid, signal.SIGTERM)
     out, _ = process.communicate(timeout=20)
     lock.release()
@@ -208,14 +208,14 @@ def test_a_port_is_held_as_long_as_its_command_works_though_the_run_is_killed(sl
     train = "echo {port} > port; mv port told; while test ! -e go; do sleep 0.02; done"
     write_project(slow, train=f"{train}{NAMES}")
     process = start(slow, "--only", "mini")
-    wait_for(slow / "told")
+    wait_for((slow / "told").exists)
     process.kill()
     process.communicate()
     port = (slow / "told").read_text(encoding="utf-8").strip()
     (path,) = (slow / "visatb-output/locks").glob(f"*/port {port}.lock")
     assert locks.take(path) is None
     (slow / "go").touch()
-    locks.wait_for(path).release()
+    wait_for(lambda: locks.take(path)).release()
 
 
 # --- a supervisor by itself -----------------------------------------------------------------------
@@ -252,8 +252,7 @@ def supervise(
 
 def test_a_command_that_does_not_end_is_killed_after_the_grace_time(tmp_path):
     process = supervise(tmp_path, STUBBORN)
-    while not (tmp_path / "train.log").exists():
-        time.sleep(0.01)
+    wait_for((tmp_path / "train.log").exists)
     time.sleep(0.2)
     process.send_signal(signal.SIGTERM)
     asked = time.monotonic()
@@ -267,23 +266,16 @@ def test_what_a_command_started_is_asked_too_and_has_its_grace_time(tmp_path, st
     worker = 'trap "sleep 0.3; touch saved; exit" TERM; sleep 30 & touch ready; wait'
     line = f"trap 'exit 1' TERM; {started_by} -c '{worker}' & wait"
     process = supervise(tmp_path, line, grace=5.0)
-    wait_for(tmp_path / "ready")
+    wait_for((tmp_path / "ready").exists)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=10)
     assert (tmp_path / "saved").exists()
 
 
-def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 20
-    while not path.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_a_second_sigterm_takes_nothing_from_the_grace_time_and_sigint_ends_it(tmp_path):
     for number, longest in ((signal.SIGTERM, 20.0), (signal.SIGINT, 1.0)):
         process = supervise(tmp_path, f"trap '' TERM; touch {number}; {STUBBORN}", grace=1.2)
-        wait_for(tmp_path / str(int(number)))
+        wait_for((tmp_path / str(int(number))).exists)
         process.send_signal(signal.SIGTERM)
         asked = time.monotonic()
         time.sleep(0.2)
@@ -297,9 +289,9 @@ def test_a_second_sigterm_takes_nothing_from_the_grace_time_and_sigint_ends_it(t
 def test_a_second_interrupt_ends_what_a_command_left_at_once(tmp_path):
     left = f"setsid sh -c \"trap '' TERM; touch ready; {STUBBORN.partition('; ')[2]}\""
     process = supervise(tmp_path, f"trap 'touch ended; exit 1' TERM; {left} & wait", grace=25.0)
-    wait_for(tmp_path / "ready")
+    wait_for((tmp_path / "ready").exists)
     process.send_signal(signal.SIGTERM)
-    wait_for(tmp_path / "ended")
+    wait_for((tmp_path / "ended").exists)
     time.sleep(0.1)
     assert process.poll() is None
     process.send_signal(signal.SIGINT)

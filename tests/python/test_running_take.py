@@ -19,6 +19,7 @@ from running_project import (
     markers,
     results,
     start,
+    wait_for,
     write_project,
 )
 
@@ -210,8 +211,7 @@ def test_nothing_is_taken_that_is_held_against_other_samples_than_the_plans(
 def test_a_run_that_is_at_work_is_not_taken(tmp_path):
     folder = write_project(tmp_path, run="jobs = 1\n")
     process = start(folder, "--only", "mini", LITTLE_SECONDS="1.0")
-    while not journal(folder):
-        pass
+    wait_for(lambda: journal(folder))
     (folder / "s.json").write_text(scores_of(50, 40), encoding="utf-8")
     code, _, err = finish(folder, "--take", "mini=s.json")
     assert (code, err) == (

@@ -41,3 +41,8 @@ class UnsupportedError(Error):
 
 class LibraryError(Error):
     """libvisatb cannot be found, cannot be opened, or is of another version."""
+
+
+def cut(text: str, longest: int = 100) -> str:
+    """A text for a message, cut where it is longer: any file may hold any text."""
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."

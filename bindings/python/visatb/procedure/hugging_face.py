@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .._digest import sha256_of
 from .._errors import DataError, FileError, UnsupportedError
 from .._sources import shown
 from .project import Data
-from .records import Input, Sample, check_id, known_split, sha256_of
+from .records import Input, Sample, check_id, known_split
 
 
 class Table:
@@ -38,7 +39,7 @@ class Table:
             self._dataset.select(places).to_parquet(str(file))
             with file.open("rb") as written:
                 os.fsync(written.fileno())
-                return sha256_of(written)
+            return sha256_of(file)
         except OSError as reason:
             what = reason.strerror or reason
             raise FileError(f"{shown(str(path))}: cannot be written: {what}") from reason

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 from .._errors import DataError, FileError
 from .._sources import shown
@@ -239,14 +239,6 @@ def _listed(names: Iterable[str]) -> str:
     all_of_them = list(names)
     first, more = all_of_them[:_SHOWN_FIELDS], len(all_of_them) - _SHOWN_FIELDS
     return (", ".join(first) or "nothing") + (f" and {more} more" if more > 0 else "")
-
-
-def sha256_of(file: BinaryIO) -> str:
-    """The SHA-256 of what is left of a file."""
-    digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()
 
 
 def known_split(name: str, where: str) -> str:

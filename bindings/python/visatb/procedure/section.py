@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import Any, TypeVar
 
-from .._errors import DataError
+from .._errors import DataError, cut
 
 T = TypeVar("T")
 
@@ -214,7 +214,7 @@ def brief(value: Any) -> str:
         text = repr(value)
     except ValueError:  # Python writes no number of more than some thousand digits
         return "a number of thousands of digits"
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return cut(text, 60)
 
 
 def either(choices: Iterable[str]) -> str:

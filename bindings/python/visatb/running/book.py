@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
+from .. import _digest
 from .._errors import DataError, FileError
 from ..procedure.places import needs_weights, weights_file
 from ..procedure.plan import Plan, Run
@@ -161,7 +161,7 @@ def sha256_of(path: Path) -> str:
     Errors: FileError.
     """
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return _digest.sha256_of(path)
     except FileNotFoundError:
         return ""
     except OSError as reason:

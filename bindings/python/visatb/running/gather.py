@@ -132,8 +132,6 @@ def _unfit(tables: Sequence[SampleValues]) -> str | None:
         return "its runs were scored on one sample"
     if not all(map(_is_text, samples)):
         return "an id of its samples has half a character (a lone surrogate)"
-    if any("\0" in sample for sample in samples):
-        return "an id of its samples has a NUL"
     return None
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
+from .._digest import sha256_of
 from ..procedure.moving import has_begun
 from ..procedure.plan import FILE, Plan
 from ..procedure.project import Project
-from ..procedure.records import sha256_of
 
 
 def changed_inputs(project: Project, plan: Plan) -> str | None:
@@ -40,7 +40,6 @@ def _differs(path: Path, sha256: str, made: Path) -> bool:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode) or found.st_mtime_ns < made.stat().st_mtime_ns:
             return False
-        with path.open("rb") as file:
-            return sha256_of(file) != sha256
+        return sha256_of(path) != sha256
     except OSError:
         return False

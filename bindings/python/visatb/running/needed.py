@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from .._digest import sha256_of
 from .._errors import DataError, FileError
 from .called import called
 from .order import Needed
@@ -44,12 +44,7 @@ def check_needed(needed: Iterable[Needed], heed: Callable[[], None] = lambda: No
 
 def _sha256(path: Path, heed: Callable[[], None]) -> str:
     file = path / "train.parquet" if path.is_dir() else path
-    digest = hashlib.sha256()
     try:
-        with file.open("rb") as content:
-            while block := content.read(1 << 20):
-                digest.update(block)
-                heed()
+        return sha256_of(file, heed)
     except OSError as reason:
         raise FileError(f"{called(file)}: {reason.strerror}") from reason
-    return digest.hexdigest()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from .._errors import DataError, FileError
+from .._errors import DataError, FileError, cut
 from .._numbers import LARGEST, finite
 from .._strict_json import once
 from .called import called
@@ -73,10 +73,10 @@ def check_ids(scores: Scores, name: str, ids: Mapping[str, Path]) -> None:
             unknown = sorted(values.keys() - expected)
             if unknown:
                 raise DataError(
-                    f'{place}: "{_cut(unknown[0])}" is no sample of it in {called(path)}'
+                    f'{place}: "{cut(unknown[0])}" is no sample of it in {called(path)}'
                 )
             if len(values) < len(expected):
-                missing = _cut(min(expected - values.keys()))
+                missing = cut(min(expected - values.keys()))
                 raise DataError(
                     f'{place}: {len(values)} of {len(expected)} samples; "{missing}" is missing'
                 )
@@ -107,15 +107,23 @@ def _parsed(path: Path, name: str) -> dict[str, Any]:
             text, object_pairs_hook=once(_twice(name)), parse_constant=_no_constant(name)
         )
     except (ValueError, RecursionError) as reason:
+        if _is_cut_off(text, reason):
+            raise DataError(f"{name}: cut off: the file was not written to its end") from None
         raise DataError(f"{name}: not JSON: {reason}") from None
     if not isinstance(content, dict):
         raise DataError(f"{name}: expected an object, {{task: {{metric: number}}}}")
     return content
 
 
+def _is_cut_off(text: str, reason: Exception) -> bool:
+    if not isinstance(reason, json.JSONDecodeError):
+        return False
+    return reason.pos >= len(text.rstrip()) or reason.msg.startswith("Unterminated string")
+
+
 def _twice(name: str) -> Callable[[str], NoReturn]:
     def refuse(key: str) -> NoReturn:
-        raise DataError(f'{name}: "{_cut(key)}" is there twice')
+        raise DataError(f'{name}: "{cut(key)}" is there twice')
 
     return refuse
 
@@ -129,14 +137,14 @@ def _no_constant(name: str) -> Callable[[str], None]:
 
 def _unwrapped(content: dict[str, Any], name: str, plan: str, run: str) -> dict[str, Any]:
     if content[_WRAPPED] != 1:
-        raise DataError(f"{name}: {_WRAPPED}: {_cut(repr(content[_WRAPPED]))}; expected 1")
+        raise DataError(f"{name}: {_WRAPPED}: {cut(repr(content[_WRAPPED]))}; expected 1")
     unknown = sorted(content.keys() - _WRAPPING)
     if unknown:
-        raise DataError(f'{name}: "{_cut(unknown[0])}" is unknown beside {_WRAPPED}')
+        raise DataError(f'{name}: "{cut(unknown[0])}" is unknown beside {_WRAPPED}')
     if content.get("plan", plan) != plan:
         raise DataError(f"{name}: scores of another plan")
     if content.get("run", run) != run:
-        other = _cut(str(content["run"]))
+        other = cut(str(content["run"]))
         raise DataError(f'{name}: scores of the run "{other}"; expected "{run}"')
     scores = content.get("scores")
     if not isinstance(scores, dict):
@@ -150,11 +158,13 @@ def _check_keys(found: object, expected: Iterable[str], place: str, what: str) -
         raise DataError(f"{place}: expected an object with a {what} in every key")
     for key in expected:
         if key not in found:
-            raise DataError(f'{place}: the {what} "{key}" is missing')
+            others = ", ".join(map(cut, found.keys() - set(expected)))
+            there = f"; there is {cut(others)}" if others else ""
+            raise DataError(f'{place}: the {what} "{key}" is missing{there}')
     for key in found:
         if key not in expected:
             known = ", ".join(expected)
-            raise DataError(f'{place}: "{_cut(key)}" is no {what} that was asked; expected {known}')
+            raise DataError(f'{place}: "{cut(key)}" is no {what} that was asked; expected {known}')
 
 
 def check_value(value: object, place: str) -> None:
@@ -167,25 +177,20 @@ def check_value(value: object, place: str) -> None:
             raise DataError(f"{place}: no samples in it")
         for sample, number in value.items():
             if "\0" in sample:
-                shown = json.dumps(_cut(sample))
+                shown = json.dumps(cut(sample))
                 raise DataError(f"{place}: sample {shown}; a name has no NUL in it")
             if finite(number, LARGEST) is None:
                 shown = json.dumps(number)[:40]
-                found = f'sample "{_cut(sample)}" has {shown}'
+                found = f'sample "{cut(sample)}" has {shown}'
                 raise DataError(f"{place}: {found}; expected a finite number")
     elif finite(value, LARGEST) is None:
         shown = json.dumps(value)[:40]
         raise DataError(f"{place}: {shown}; expected a finite number, or one for every sample")
 
 
-def _cut(key: str) -> str:
-    """A key for a message: any file may hold any key."""
-    return key if len(key) <= 100 else f"{key[:97]}..."
-
-
 def _lines(path: Path) -> set[str]:
     try:
-        return set(path.read_bytes().decode("utf-8", "surrogatepass").split("\n")) - {""}
+        return set(path.read_bytes().decode().split("\n")) - {""}
     except OSError as reason:
         raise FileError(f"{called(path)}: {reason.strerror}") from reason
     except UnicodeDecodeError:

@@ -117,10 +117,12 @@ def _prepare(order: Order, bell: Bell) -> None:
     """Sees that everything is there, and nothing of an earlier attempt."""
     copy_needed(order.needed)
     check_needed(order.needed, lambda: _heed(bell))
-    marker = Path(order.marker)
+    marker, failure = Path(order.marker), Path(order.failure)
     try:
         marker.parent.mkdir(parents=True, exist_ok=True)
-        for old in (marker, Path(order.failure), *marker.parent.glob(f"{marker.name}.*.part")):
+        written = (marker, failure, _begun(order))
+        parts = (part for one in written for part in one.parent.glob(f"{one.name}.*.part"))
+        for old in (marker, failure, *parts):
             old.unlink(missing_ok=True)
         if order.fresh:
             _begun(order).unlink(missing_ok=True)

@@ -8,7 +8,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from .._errors import DataError, FileError
+from .._errors import DataError, FileError, cut
 from ..procedure.places import needs_weights, weights_file
 from ..procedure.plan import Run
 from . import locks
@@ -87,7 +87,7 @@ def _in_file(book: Book, run: Run, file: Path) -> Scores:
     try:
         file.stat()
     except OSError as reason:
-        raise FileError(f"{_cut(called(file))}: {reason.strerror}") from reason
+        raise FileError(f"{cut(called(file), 200)}: {reason.strerror}") from reason
     metrics = metrics_of(book.plan)
     asked = {task: metrics[task] for task in run.scores}
     scores = read_scores(file, book.plan.identity, run.name, asked)
@@ -100,10 +100,6 @@ def _in_file(book: Book, run: Run, file: Path) -> Scores:
 
 def _check_ids(scores: Scores, path: Path, check: Check) -> None:
     check_ids(scores, called(path), {task: Path(ids) for task, ids in check.ids.items()})
-
-
-def _cut(name: str) -> str:
-    return name if len(name) <= 200 else f"{name[:197]}..."
 
 
 def _in_folder(book: Book, run: Run) -> Scores:

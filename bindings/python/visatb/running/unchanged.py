@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from .._errors import DataError
+from .._errors import DataError, cut
 from ..procedure.moving import has_begun
 from ..procedure.plan import Plan, Run
 from ..procedure.project import Project, Task
@@ -76,4 +76,4 @@ def _said(task: Task) -> Mapping[str, Any]:
 
 def _brief(value: Any) -> str:
     text = "nothing" if value is None else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 100 else f"{text[:97]}..."
+    return cut(text)
