@@ -158,7 +158,7 @@ def _check_keys(found: object, expected: Iterable[str], place: str, what: str) -
         raise DataError(f"{place}: expected an object with a {what} in every key")
     for key in expected:
         if key not in found:
-            others = ", ".join(map(cut, found.keys() - set(expected)))
+            others = ", ".join(cut(other) for other in found if other not in expected)
             there = f"; there is {cut(others)}" if others else ""
             raise DataError(f'{place}: the {what} "{key}" is missing{there}')
     for key in found:
