@@ -360,6 +360,16 @@ def test_the_command_names_what_it_wrote(command, three):
     assert Path("other.html").read_bytes() == Path("report.html").read_bytes()
 
 
+def test_without_a_path_the_folder_of_the_project_here_is_drawn(command, three):
+    tasks = "[tasks.a]\nsamples = 90\n[tasks.b]\nsamples = 90\n"
+    Path("visatb.toml").write_text(f"visatb_project = 1\noutput = 'out'\n{tasks}", "utf-8")
+    Path("out").mkdir()
+    for name in ("weights.json", "scores.json"):
+        Path(name).rename(f"out/{name}")
+    run = command("report")
+    assert (run.code, run.out, run.err) == (0, "out/report.html\n", "")
+
+
 def test_the_commands_exit_codes(command, three):
     run = command("report", "scores.json")
     assert run.code == 3
@@ -370,6 +380,9 @@ def test_the_commands_exit_codes(command, three):
     run = command("report", ".", "-o", "weights.json")
     assert run.code == 2
     assert run.err == "visatb: output = weights.json: the report is made from this file\n"
+    assert command("report").err == (
+        "visatb: visatb.toml: No such file or directory; expected a project file\n"
+    )
     run = command("report", "-")
     assert run.code == 2
     assert run.err.endswith("argument PATH: -: expected a file\n")

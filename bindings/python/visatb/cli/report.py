@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from visatb._streams import printable, write
+from visatb.procedure import load_project
+from visatb.procedure.project import DEFAULT_FILE
 from visatb.report import write_report
 from visatb.running.called import called
 
@@ -24,7 +26,13 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "report", help="a page that shows weights and their reasons", description=_DESCRIPTION
     )
-    parser.add_argument("path", type=file_only, metavar="PATH", help="weights file, or its folder")
+    parser.add_argument(
+        "path",
+        nargs="?",
+        type=file_only,
+        metavar="PATH",
+        help=f"weights file, or its folder (default: the output folder of {DEFAULT_FILE})",
+    )
     parser.add_argument(
         "--results",
         type=file_only,
@@ -59,8 +67,9 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Draws, writes, and names what was written."""
+    path = load_project().output if arguments.path is None else arguments.path
     written = write_report(
-        arguments.path,
+        path,
         results=arguments.results,
         plan=arguments.plan,
         scores=arguments.scores,
