@@ -159,8 +159,10 @@ def one_rank() -> Iterator[None]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # A shell ignores interrupts for what it starts in the background, and so would all that the
-    # tests start, those that are to be interrupted among it.
+    # A shell ignores interrupts for what it starts in the background, nohup the end of a terminal,
+    # and so would all that the tests start, what is to be stopped by them among it.
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     config.addinivalue_line("markers", "slow: takes gigabytes; -m 'not slow' leaves it out")
