@@ -22,7 +22,7 @@ demo: ## VisATB from end to end on real images, into demo-output/; DEMO=quick: e
 	tools/python-env examples/python/demo/requirements.txt
 	examples/python/demo/run .venv/bin $(DEMO)
 
-reproduce: ## the paper's methods over several seeds, into docs/reproduction.md (about an hour on two cores)
+reproduce: ## the paper's methods over several seeds, into docs/reproduction.md (one to two hours on two cores)
 	tools/system-packages build
 	tools/python-env examples/python/demo/requirements.txt examples/python/reproduce/requirements.txt
 	.venv/bin/python examples/python/reproduce --document docs/reproduction.md $(REPRODUCE)
