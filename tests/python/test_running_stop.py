@@ -85,7 +85,7 @@ def test_a_second_interrupt_kills_at_once(slow):
     process.send_signal(signal.SIGINT)
     asked = time.monotonic()
     process.communicate(timeout=30)
-    assert (process.returncode, time.monotonic() - asked < 3) == (130, True)
+    assert (process.returncode, time.monotonic() - asked < 8) == (130, True)
     assert list(processes(slow)) == []
 
 
@@ -258,7 +258,7 @@ def test_a_command_that_does_not_end_is_killed_after_the_grace_time(tmp_path):
     asked = time.monotonic()
     told = json.loads(process.communicate(timeout=10)[0])
     assert told == {"kind": "stopped", "message": "was stopped"}
-    assert 0.3 <= time.monotonic() - asked < 2
+    assert 0.3 <= time.monotonic() - asked < 6
 
 
 @pytest.mark.parametrize("started_by", ["sh", "setsid sh"])

@@ -149,13 +149,14 @@ def test_what_is_no_box_is_none(text):
 @pytest.mark.parametrize(
     "part", ["0", " ", "0.", "1 ", "1,", "(1,2)", "(1,2),", "<1>", "<1><", "[", "[1 "]
 )
-def test_a_text_of_any_length_is_read_in_no_time(part):
+def test_a_text_of_any_length_is_read_without_going_back_and_forth(part):
     for begin in ("", "[", "(", "[1 ", "[0.", "[1e", "(1,2)", "<1><"):
         for end in ("", "x"):
             text = f"{begin}{part * (100_000 // len(part))}{end}"
+            # A pattern that goes back takes minutes; Python tidying up the memory, half a second.
             before = time.process_time()
             find_boxes(text)
-            assert time.process_time() - before < 0.5
+            assert time.process_time() - before < 4.0
 
 
 def test_coordinates_of_many_digits_are_numbers():
