@@ -162,6 +162,18 @@ static void put_word(unsigned char *at, const void *word) {
         at[k] = (unsigned char)(number >> (8 * k));
 }
 
+/* The state is taken, where there is no message; else it is refused by that. */
+static void expect_restored(visatb_method *method, const unsigned char *state, size_t size,
+                            const char *refusal) {
+    if (!refusal) {
+        expect_ok(visatb_method_restore(method, state, size));
+        return;
+    }
+    char message[256] = "visatb_method_restore: ";
+    (void)strncat(message, refusal, sizeof message - strlen(message) - 1);
+    expect_failure(visatb_method_restore(method, state, size), VISATB_ERROR_DATA, message);
+}
+
 static void a_state_that_no_steps_lead_to_is_refused(void **state) {
     (void)state;
     static const igb_content cases[] = {
@@ -190,13 +202,7 @@ static void a_state_that_no_steps_lead_to_is_refused(void **state) {
         put_word(made + 80, &cases[k].base);
         put_word(made + 88, &cases[k].count);
         put_checksum(made, size);
-        if (!cases[k].message) {
-            expect_ok(visatb_method_restore(method, made, size));
-            continue;
-        }
-        char message[256] = "visatb_method_restore: ";
-        (void)strncat(message, cases[k].message, sizeof message - strlen(message) - 1);
-        expect_failure(visatb_method_restore(method, made, size), VISATB_ERROR_DATA, message);
+        expect_restored(method, made, size, cases[k].message);
     }
     visatb_method_destroy(method);
 }
@@ -270,13 +276,7 @@ static void a_loss_of_a_step_that_was_not_is_refused(void **state) {
         put_word(made + 64, &cases[k].steps);
         put_word(made + 72 + 8 * (size_t)cases[k].row, &loss);
         put_checksum(made, size);
-        if (!cases[k].message) {
-            expect_ok(visatb_method_restore(method, made, size));
-            continue;
-        }
-        char message[256] = "visatb_method_restore: ";
-        (void)strncat(message, cases[k].message, sizeof message - strlen(message) - 1);
-        expect_failure(visatb_method_restore(method, made, size), VISATB_ERROR_DATA, message);
+        expect_restored(method, made, size, cases[k].message);
     }
     visatb_method_destroy(method);
 }

@@ -69,6 +69,12 @@ def make_folder(folder: Path, scores: Json, change: Callable[[Json], None] | Non
     return folder
 
 
+def vector_scores() -> Json:
+    """The scores of the known answer: three tasks that are weighed, and a fixed one."""
+    vector = Path(__file__).resolve().parents[1] / "vectors/scores_full.json"
+    return dict(json.loads(vector.read_text(encoding="utf-8"))["scores"])
+
+
 def add_intervals(weights: Json) -> None:
     """Intervals of one width around what was measured."""
     bounds = {

@@ -21,6 +21,7 @@ from report_cases import (
     results_for,
     save,
     simulated_scores,
+    vector_scores,
 )
 from report_page import Page
 
@@ -28,7 +29,6 @@ import visatb
 from visatb.report import write_report
 from visatb.report.names import brief, in_figures, shown
 
-ROOT = Path(__file__).resolve().parents[2]
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -47,8 +47,7 @@ def weights_of(folder: Path) -> dict:
 @pytest.fixture(scope="module")
 def three(tmp_path_factory) -> Path:
     """Three weighed tasks and a fixed one, with intervals, a plan and results; to be read only."""
-    vector = ROOT / "tests/vectors/scores_full.json"
-    scores = json.loads(vector.read_text(encoding="utf-8"))["scores"]
+    scores = vector_scores()
     folder = make_folder(tmp_path_factory.mktemp("three"), scores, add_intervals)
     save(folder / "plan.json", plan_for(scores))
     names = [task["name"] for task in scores["tasks"]]

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import itertools
-import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex, to_rgb
-from report_cases import add_intervals, make_folder, results_for, save, simulated_scores
+from report_cases import (
+    add_intervals,
+    make_folder,
+    results_for,
+    save,
+    simulated_scores,
+    vector_scores,
+)
 
 import visatb
 from visatb.report import style
@@ -19,13 +24,10 @@ from visatb.report.improvement import improvement_figure
 from visatb.report.matrix import contribution_figure
 from visatb.report.temperature import temperature_figure
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 @pytest.fixture(scope="module")
 def material(tmp_path_factory) -> Material:
-    vector = ROOT / "tests/vectors/scores_full.json"
-    scores = json.loads(vector.read_text(encoding="utf-8"))["scores"]
+    scores = vector_scores()
     folder = make_folder(tmp_path_factory.mktemp("three"), scores, add_intervals)
     save(folder / "results.json", results_for(["caption", "vqa"], ["EW", "TLA", "VisATB"]))
     return gather(folder)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from report_cases import add_intervals, make_folder, plan_for, results_for, save
+from report_cases import (
+    add_intervals,
+    make_folder,
+    plan_for,
+    results_for,
+    save,
+    vector_scores,
+)
 
 from visatb.procedure.plan import Cost
 from visatb.report.gather import Material, gather
@@ -15,13 +20,10 @@ from visatb.report.results_file import Method
 from visatb.report.sections import sections
 from visatb.report.summary import summary
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 @pytest.fixture(scope="module")
 def material(tmp_path_factory) -> Material:
-    vector = ROOT / "tests/vectors/scores_full.json"
-    scores = json.loads(vector.read_text(encoding="utf-8"))["scores"]
+    scores = vector_scores()
     folder = make_folder(tmp_path_factory.mktemp("three"), scores, add_intervals)
     save(folder / "results.json", results_for(["caption", "vqa"], ["EW"]))
     save(folder / "plan.json", plan_for(scores, cost=Cost(0.3, 0.3441, 41_292, 120_000, 350, 938)))
